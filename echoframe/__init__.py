@@ -1,0 +1,1 @@
+"""Write a conversation once; serve it every way; see what changes."""

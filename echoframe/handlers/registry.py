@@ -1,0 +1,240 @@
+"""Registry: names to protocols.
+
+A protocol is everything both sides must agree on: the handler, where messages
+end in either direction, and how long a reply is if nothing marks its end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import SettingError, UnknownHandler, suggest
+from ..framing import FramingSpec
+from .base import FunctionHandler, Handler, Peer
+
+__all__ = ["ENTRY_POINTS", "HandlerSpec", "Protocol", "Registry", "summary"]
+
+# Other packages register handlers under this name in their metadata.
+ENTRY_POINTS = "echoframe.handlers"
+
+# What may stand where a handler is wanted: a name, "module:attribute", a Handler
+# subclass, a function of one message, or a Protocol.
+HandlerSpec = Any
+
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+class Protocol(NamedTuple):
+    """A handler and what both sides must know to talk to it."""
+
+    name: str
+    handler: Callable[..., Any]
+    framing: FramingSpec = "line"
+    client_framing: FramingSpec = "line"
+    reply_size: Callable[[bytes], int | None] | None = None
+
+    def open(self, peer: Peer | None = None) -> Handler:
+        """Make the handler of one conversation."""
+        if isinstance(self.handler, type):
+            made: Handler = self.handler()
+            if peer is not None:
+                made.peer = peer
+            return made
+        return FunctionHandler(self.handler)
+
+    @classmethod
+    def of(
+        cls,
+        handler: Callable[..., Any],
+        name: str | None = None,
+        framing: FramingSpec | None = None,
+        client_framing: FramingSpec | None = None,
+        reply_size: Callable[[bytes], int | None] | None = None,
+    ) -> Protocol:
+        """Make the protocol of a handler: what is not given here, its class says.
+
+        Errors: SettingError when it cannot answer messages at all.
+        """
+        if not callable(handler):
+            raise SettingError(
+                f"{handler!r} is not a handler: give a name, a function of one message, "
+                "or a Handler subclass"
+            )
+        if isinstance(handler, type):
+            if not issubclass(handler, Handler):
+                raise SettingError(f"{handler.__name__} is a class, but not a Handler subclass")
+            if handler.on_message is Handler.on_message:
+                raise SettingError(f"{handler.__name__} cannot answer: it has no on_message()")
+        framing = framing or getattr(handler, "framing", None) or "line"
+        return cls(
+            name or str(getattr(handler, "__name__", type(handler).__name__)),
+            handler,
+            framing,
+            client_framing or getattr(handler, "client_framing", None) or framing,
+            reply_size or getattr(handler, "reply_size", None),
+        )
+
+
+class Registry:
+    """Names and their protocols.
+
+    The shared one is `echoframe.handlers.registry`; programs that want to keep to
+    themselves make their own, which starts with nothing in it.
+
+    `parent` is asked for what is not found here.
+    """
+
+    def __init__(self, parent: Registry | None = None) -> None:
+        self._protocols: dict[str, Protocol] = {}
+        self._parent = parent
+
+    def add(
+        self,
+        name: str,
+        handler: Callable[..., Any],
+        *,
+        framing: FramingSpec | None = None,
+        client_framing: FramingSpec | None = None,
+        reply_size: Callable[[bytes], int | None] | None = None,
+    ) -> Protocol:
+        """Register a handler under a name.
+
+        Errors: SettingError when the name is taken, or is not a name.
+        """
+        if not name or ":" in name or name != name.strip():
+            raise SettingError(
+                f"{name!r} cannot be a handler's name: it must not be empty, hold a colon, "
+                "or begin or end with a space"
+            )
+        if name in self:
+            raise SettingError(
+                f"the handler name {name!r} is taken; choose another one ({suggest(name, self)})"
+            )
+        protocol = Protocol.of(handler, name, framing, client_framing, reply_size)
+        self._protocols[name] = protocol
+        return protocol
+
+    def handler(
+        self,
+        name: str,
+        *,
+        framing: FramingSpec | None = None,
+        client_framing: FramingSpec | None = None,
+        reply_size: Callable[[bytes], int | None] | None = None,
+    ) -> Callable[[Registered], Registered]:
+        """Register what is decorated, and give it back unchanged."""
+
+        def register(handler: Registered) -> Registered:
+            self.add(
+                name,
+                handler,
+                framing=framing,
+                client_framing=client_framing,
+                reply_size=reply_size,
+            )
+            return handler
+
+        return register
+
+    def find(self, handler: HandlerSpec) -> Protocol:
+        """Give the protocol of a name, a "module:attribute", or a handler itself.
+
+        The current folder is searched first for modules. A handler that is
+        registered here brings its protocol with it.
+
+        Errors: UnknownHandler, with what is known and the near misses.
+        """
+        if isinstance(handler, Protocol):
+            return handler
+        if not isinstance(handler, str):
+            for protocol in self._all().values():
+                if protocol.handler is handler:
+                    return protocol
+            return Protocol.of(handler)
+        protocols = self._all()
+        if handler in protocols:
+            return protocols[handler]
+        if ":" in handler:
+            return self.find(_load(handler))
+        for entry_point in _entry_points():
+            if entry_point.name == handler:
+                try:
+                    found = entry_point.load()
+                except Exception as error:
+                    raise UnknownHandler(
+                        f"cannot load {handler!r} from {entry_point.value}: "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
+                return Protocol.of(found, handler) if callable(found) else self.find(found)
+        raise UnknownHandler(f"unknown handler {handler!r}; {suggest(handler, self)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, without importing what other packages registered."""
+        names = list(self._all())
+        yield from names
+        for entry_point in _entry_points():
+            if entry_point.name not in names:
+                yield entry_point.name
+
+    def _all(self) -> dict[str, Protocol]:
+        if self._parent is None:
+            return self._protocols
+        return {**self._parent._all(), **self._protocols}
+
+    def sources(self) -> dict[str, Protocol | str]:
+        """Every name with its protocol or, if it is not imported yet, where it would come from."""
+        known: dict[str, Protocol | str] = dict(self._all())
+        for entry_point in _entry_points():
+            known.setdefault(entry_point.name, entry_point.value)
+        return known
+
+
+def summary(protocol: Protocol) -> str:
+    """The first line of what the handler says about itself."""
+    return (protocol.handler.__doc__ or "").strip().partition("\n")[0]
+
+
+def _entry_points() -> list[Any]:
+    # Imported here: reading the metadata of every installed package is slow, and
+    # most servers name a handler that is built in.
+    from importlib.metadata import entry_points
+
+    return list(entry_points(group=ENTRY_POINTS))
+
+
+def _load(path: str) -> Any:
+    import importlib
+
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise UnknownHandler(f"{path!r} is not module:attribute")
+    sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise UnknownHandler(
+                f"no module {module_name!r} in this folder or among the installed packages "
+                f"(wanted for {path!r})"
+            ) from None
+        raise UnknownHandler(f"{path!r} cannot be imported: {error}") from error
+    except Exception as error:
+        raise UnknownHandler(
+            f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        sys.path.remove("")
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            names = [name for name in dir(found) if not name.startswith("_")]
+            raise UnknownHandler(
+                f"{module_name!r} has no {attribute!r}; {suggest(part, names)}"
+            ) from None
+    return found

@@ -1,0 +1,1 @@
+"""The models: who waits for whom."""

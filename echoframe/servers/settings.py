@@ -1,0 +1,145 @@
+"""The limits and settings of a server: one table, read by classes, commands and docs.
+
+Every one is a class attribute of Lifecycle (so that a subclass may set it), a
+keyword of the constructors, a flag, an ECHOFRAME_ variable and a TOML key, under
+the same name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import SettingError, suggest
+
+__all__ = ["SETTINGS", "Setting", "check_settings", "with_settings"]
+
+
+class Setting(NamedTuple):
+    """One limit: its name, unit, default and the reason for the default."""
+
+    name: str
+    default: int | float | None
+    # "connections", "bytes", "seconds", ...
+    unit: str
+    what: str
+    reason: str
+    least: int | float = 0
+    # Other names under which fingers know the flag.
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def check(self, value: Any) -> int | float | None:
+        """Give the value as it is kept.
+
+        Errors: SettingError for what this setting cannot be.
+        """
+        if value is None and self.default is None:
+            return None
+        kind = float if isinstance(self.default, float) or self.unit == "seconds" else int
+        if isinstance(value, bool) or not isinstance(
+            value, int | (float if kind is float else int)
+        ):
+            raise SettingError(f"{self.name} takes a number of {self.unit}, not {value!r}")
+        # "Not less" the other way round, so that nan is refused too.
+        if not value >= self.least:
+            raise SettingError(
+                f"{self.name} must be at least {self.least:g} {self.unit}, not {value}"
+            )
+        return kind(value)
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "max_connections",
+            1000,
+            "connections",
+            "open at once; more wait in the kernel's backlog",
+            "a thousand threads are what one machine carries without a thought; "
+            "fork takes half, since a process costs more",
+            least=1,
+        ),
+        Setting(
+            "backlog",
+            4096,
+            "connections",
+            "that the kernel keeps until they are accepted",
+            "a burst must fit: the kernel refuses or delays what does not; it may allow less, "
+            "which the log says",
+            least=1,
+        ),
+        Setting(
+            "max_message",
+            1024 * 1024,
+            "bytes",
+            "in one message, at most; raw messages are never longer than 65,536",
+            "more than any text protocol needs in one piece",
+            least=1,
+        ),
+        Setting(
+            "write_buffer",
+            256 * 1024,
+            "bytes",
+            "of replies that may wait to be sent before the next message is answered",
+            "fills a socket buffer in one go, and bounds what a peer who never reads costs",
+            least=1,
+        ),
+        Setting(
+            "idle_timeout",
+            600.0,
+            "seconds",
+            "without a byte in either direction until a connection is cut; 0 is never",
+            "people type, and go for tea",
+            aliases=("timeout",),
+        ),
+        Setting(
+            "drain_timeout",
+            10.0,
+            "seconds",
+            "that conversations get to finish when the server stops",
+            "longer than any sensible answer, shorter than a supervisor's patience",
+            aliases=("graceful_timeout",),
+        ),
+        Setting(
+            "drain_quiet",
+            0.1,
+            "seconds",
+            "of silence after which a connection counts as idle while the server stops",
+            "a peer that is in the middle of something says so within a round trip",
+        ),
+        Setting(
+            "linger_timeout",
+            1.0,
+            "seconds",
+            "that a connection is kept open behind the last reply, until the peer has it",
+            "bytes that arrive after a close would make the kernel throw the reply away",
+        ),
+    )
+}
+
+Class = TypeVar("Class", bound=type)
+
+
+def with_settings(cls: Class) -> Class:
+    """Give a class the defaults as class attributes."""
+    for setting in SETTINGS.values():
+        setattr(cls, setting.name, setting.default)
+    return cls
+
+
+def check_settings(given: dict[str, Any], also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give keyword settings, checked; `also` are other keywords that would have been taken.
+
+    Errors: TypeError for an unknown keyword, as for any call; SettingError for a
+    value that cannot be.
+    """
+    checked = {}
+    for name, value in given.items():
+        if name not in SETTINGS:
+            raise TypeError(f"unknown setting {name!r}; {suggest(name, [*SETTINGS, *also])}")
+        checked[name] = SETTINGS[name].check(value)
+    return checked

@@ -1,0 +1,258 @@
+"""One conversation without its socket: bytes in, bytes out, and whether to hang up.
+
+Rule 1: nothing here knows about sockets, threads or time.
+Rule 2: answers come in the order of the messages, and none is begun while more
+        than write_buffer bytes of earlier ones wait to be sent.
+Rule 3: an error never loses the answers before it. It is kept in `failure` and
+        the session closes; whoever drives the session sends what is left and
+        then deals with it.
+
+How to drive one, whatever the model:
+
+    out = session.open()
+    loop:
+        send out, all of it
+        if session.pending:   out = session.more(); continue
+        if session.closing:   break
+        read
+        out = session.feed(data), or session.end() at the end of input
+    session.close(reason)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .errors import ProtocolError
+from .framing import Framing, RawFraming
+from .handlers.base import Answer, Handler, replies
+
+__all__ = ["WRITE_BUFFER", "Session"]
+
+# What may wait to be sent before the next message is answered: enough for a full
+# socket buffer to be refilled in one go, and all that a peer who never reads costs.
+WRITE_BUFFER = 256 * 1024
+
+
+class Session:
+    """A framing and a handler, talking to one peer.
+
+    `trace`, if given, is called with each message before it is answered.
+
+    feed(data) takes what arrived and gives what to send. It is an attribute, not
+    a method: which of the ways below it is, is decided once for each session and
+    not once for each message.
+    """
+
+    __slots__ = (
+        "_bound",
+        "_ended",
+        "_on_message",
+        "_source",
+        "closing",
+        "draining",
+        "failure",
+        "feed",
+        "framing",
+        "handler",
+        "pending",
+        "reason",
+    )
+
+    def __init__(
+        self,
+        handler: Handler,
+        framing: Framing,
+        *,
+        write_buffer: int = WRITE_BUFFER,
+        trace: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.handler = handler
+        self.framing = framing
+        # Nothing more will be said: hang up once everything is sent.
+        self.closing = False
+        # There is more to say than was given out: call more() once that is sent.
+        self.pending = False
+        # What the handler raised, or the peer's ProtocolError.
+        self.failure: Exception | None = None
+        # Why the session ends, for on_close(); None while it goes on.
+        self.reason: str | None = None
+        self.draining = False
+        self._ended = False
+        self._source: Iterator[tuple[bytes | None, bool]] | None = None
+        self._bound = write_buffer
+        on_message: Callable[[bytes], Answer] = handler.on_message
+        if trace is not None:
+            on_message = _traced(on_message, trace)
+        self._on_message = on_message
+        self.feed: Callable[[bytes], bytes]
+        if framing.__class__ is RawFraming:
+            self.feed = self._raw_feed(on_message, framing.max_message)
+        else:
+            self.feed = self._framed_feed
+
+    # ------------------------------------------------------------- the ways in
+
+    def open(self) -> bytes:
+        """Begin: give the handler's greeting, or nothing."""
+        if type(self.handler).on_open is Handler.on_open:
+            return b""
+        try:
+            self._source = replies(self.handler.on_open())
+        except Exception as error:
+            return self._fail(error)
+        return self.more()
+
+    def _raw_feed(
+        self, on_message: Callable[[bytes], Answer], longest: int
+    ) -> Callable[[bytes], bytes]:
+        # A raw chunk is one message and its reply goes out as it is, so between
+        # them there is nothing to do but to call the handler.
+        def feed(data: bytes) -> bytes:
+            if len(data) > longest or self.pending:
+                return self._framed_feed(data)
+            try:
+                answer = on_message(data)
+            except Exception as error:
+                return self._fail(error)
+            if answer.__class__ is bytes:
+                return answer
+            self._source = replies(answer)
+            return self.more()
+
+        return feed
+
+    def _framed_feed(self, data: bytes) -> bytes:
+        self.framing.feed(data)
+        if self.pending:
+            return b""
+        return self.more()
+
+    def end(self, reason: str = "peer") -> bytes:
+        """No more input will come. Give what is still to be sent.
+
+        `peer` is the peer's own end of input: an unfinished message is answered
+        where the framing allows it. For any other reason it is dropped; half a
+        message must never be carried out.
+        """
+        if reason == "peer":
+            self._ended = True
+            return b"" if self.pending else self.more()
+        self._hang_up(reason)
+        return b""
+
+    def drain(self) -> None:
+        """End as soon as every complete message that has arrived is answered.
+
+        A conversation without boundaries between messages goes on; whoever drives
+        it ends it when it has been quiet. May be called while feed() runs.
+        """
+        self.draining = True
+
+    # ------------------------------------------------------------ the way out
+
+    def more(self) -> bytes:
+        """Give the next piece of what there is to say.
+
+        At most write_buffer bytes and the reply that passes it; `pending` says
+        whether there is more.
+        """
+        out: list[bytes] = []
+        size = 0
+        self.pending = False
+        try:
+            while size < self._bound:
+                piece = self._next_piece()
+                if piece is None:
+                    return b"".join(out) if len(out) != 1 else out[0]
+                out.append(piece)
+                size += len(piece)
+            self.pending = not self.closing
+        except Exception as error:
+            self._fail(error)
+        return b"".join(out) if len(out) != 1 else out[0]
+
+    def _next_piece(self) -> bytes | None:
+        # The next wrapped reply, or None when it takes more input to have one.
+        while not self.closing:
+            source = self._source
+            if source is None:
+                message = self.framing.next()
+                if message is None and self._ended:
+                    message = self.framing.end()
+                    if message is None:
+                        self._hang_up("peer")
+                        return None
+                if message is None:
+                    framing = self.framing
+                    if self.draining and framing.has_boundaries and not framing.unfinished:
+                        self._hang_up("drain")
+                    return None
+                answer = self._on_message(message)
+                if answer.__class__ is bytes:
+                    return self.framing.wrap(answer)
+                self._source = source = replies(answer)
+            for data, close in source:
+                if close:
+                    self._hang_up("reply")
+                if data is not None:
+                    return self.framing.wrap(data)
+            self._source = None
+        return None
+
+    # ----------------------------------------------------------------- the end
+
+    def _fail(self, error: Exception) -> bytes:
+        self.failure = error
+        self._hang_up("protocol" if isinstance(error, ProtocolError) else "error")
+        return b""
+
+    def _hang_up(self, reason: str) -> None:
+        self.closing = True
+        self.pending = False
+        if self.reason is None:
+            self.reason = reason
+
+    def close(self, reason: str) -> None:
+        """The conversation is over: tell the handler. Harmless when repeated.
+
+        `reason` counts only if the session has not found one itself.
+
+        Errors: whatever on_close() raises.
+        """
+        if self._on_message is _closed:
+            return
+        # Both refer back to this session: without them it is freed at once, and a
+        # server that sees ten thousand connections a second leaves the garbage
+        # collector nothing to look for.
+        self._on_message = _closed
+        self.feed = _closed_feed
+        handler = self.handler
+        self.closing = True
+        if self.reason is None:
+            self.reason = reason
+        source, self._source = self._source, None
+        try:
+            if source is not None:
+                source.close()  # type: ignore[attr-defined]  # replies() is a generator
+        finally:
+            if type(handler).on_close is not Handler.on_close:
+                handler.on_close(self.reason)
+
+
+def _closed(message: bytes) -> Answer:
+    raise RuntimeError("this session is closed")
+
+
+def _closed_feed(data: bytes) -> bytes:
+    raise RuntimeError("this session is closed")
+
+
+def _traced(
+    on_message: Callable[[bytes], Answer], trace: Callable[[bytes], None]
+) -> Callable[[bytes], Answer]:
+    def traced(message: bytes) -> Answer:
+        trace(message)
+        return on_message(message)
+
+    return traced

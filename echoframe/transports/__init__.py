@@ -1,0 +1,80 @@
+"""The transports, by the first part of an address."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ..address import Address
+from ..errors import AddressError, ListenError
+from .base import Listener, ListenOptions, Transport
+from .tcp import Tcp
+from .udp import Udp
+from .unix import Unix
+
+__all__ = ["TRANSPORTS", "Listener", "ListenOptions", "Transport", "bind", "transport_of"]
+
+TRANSPORTS: dict[str, Transport] = {
+    transport.scheme: transport for transport in (Tcp(), Unix(), Udp())
+}
+
+
+def transport_of(address: Address) -> Transport:
+    """Give the transport that reaches an address.
+
+    Errors: AddressError for an address that only a server can use.
+    """
+    transport = TRANSPORTS.get(address.scheme)
+    if transport is None:
+        raise AddressError(f"{address} names an inherited socket; nobody can connect to that")
+    return transport
+
+
+def bind(address: Address, options: ListenOptions) -> Listener:
+    """Give a listener that is bound to the address and does not listen yet.
+
+    Errors: ListenError or AddressError, in a sentence with the address in it.
+    """
+    if address.scheme == "fd":
+        return _inherit(address)
+    transport = transport_of(address)
+    sock = transport.bind(address, options)
+    # Readiness is no promise: a connection that was reset, or taken by another
+    # process, must not leave accept() waiting.
+    sock.setblocking(False)
+    return Listener(
+        transport,
+        sock,
+        Address.of(sock.getsockname(), sock.family, sock.type),
+        transport.mark(address),
+    )
+
+
+def _inherit(address: Address) -> Listener:
+    number = int(address.path)
+    try:
+        sock = socket.socket(fileno=number)
+    except OSError as error:
+        raise ListenError(
+            f"{address}: descriptor {number} is not a socket that was inherited ({error.strerror})",
+            error.errno,
+        ) from None
+    scheme = "unix" if sock.family == getattr(socket, "AF_UNIX", None) else "tcp"
+    if sock.type == socket.SOCK_DGRAM:
+        scheme = "udp"
+    known = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
+    if sock.family not in known or (scheme == "udp" and sock.family == known[2]):
+        sock.detach()
+        raise ListenError(f"{address}: a socket of that kind cannot be served here")
+    try:
+        sock.getpeername()
+    except OSError:
+        pass
+    else:
+        sock.detach()
+        raise ListenError(f"{address}: that socket is connected; a listening one is needed")
+    os.set_inheritable(number, False)
+    sock.setblocking(False)
+    return Listener(
+        TRANSPORTS[scheme], sock, Address.of(sock.getsockname(), sock.family, sock.type)
+    )

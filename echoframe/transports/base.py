@@ -1,0 +1,165 @@
+"""How bytes travel: the moments in which one transport differs from another.
+
+A server asks its transport to listen and to accept, a client asks the same
+transport to connect. What is said over the socket belongs to session.py, and who
+waits for it to servers/.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from typing import Any, ClassVar, NamedTuple
+
+from ..address import Address
+from ..errors import AddressError, ConnectError, EchoframeError, ListenError, RefusedError, TimedOut
+
+__all__ = ["Listener", "ListenOptions", "Transport", "connect_error", "remaining"]
+
+
+class ListenOptions(NamedTuple):
+    """What a listener may be told; a transport takes what concerns it."""
+
+    backlog: int = 4096
+    reuse_address: bool = True
+    # Permission bits and (user id, group id) of a socket file; None leaves what
+    # the process's umask and user give.
+    unix_mode: int | None = None
+    unix_owner: tuple[int, int] | None = None
+
+
+class Transport:
+    """One way for bytes to travel. Stateless; one instance of each serves everybody.
+
+    Subclasses replace what differs. `scheme` is the first part of an address,
+    `kind` the type of its sockets.
+    """
+
+    scheme: ClassVar[str]
+    kind: ClassVar[int] = socket.SOCK_STREAM
+    # One socket serves all peers, and each datagram is a message.
+    datagrams: ClassVar[bool] = False
+
+    def bind(self, address: Address, options: ListenOptions) -> socket.socket:
+        """Give a socket that is bound there and does not listen yet.
+
+        Errors: ListenError or AddressError, in a sentence with the address in it.
+        """
+        raise NotImplementedError
+
+    def listen(self, sock: socket.socket, options: ListenOptions) -> None:
+        """Start to take connections."""
+        sock.listen(options.backlog)
+
+    def accept(self, sock: socket.socket) -> tuple[Any, Any]:
+        """Take what arrived: (request, client address), as socketserver knows them."""
+        return sock.accept()
+
+    def finish(self, request: Any) -> None:
+        """Say that nothing more will be sent to this peer."""
+        try:
+            request.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The peer has gone already.
+            pass
+
+    def close(self, request: Any) -> None:
+        """Release what accept() gave."""
+        request.close()
+
+    def mark(self, address: Address) -> object:
+        """What will tell later that the thing at this address is still what bind() made."""
+        return None
+
+    def unbind(self, sock: socket.socket, address: Address, mark: object) -> None:
+        """Release what bind() gave, and what it made besides."""
+        sock.close()
+
+    def connect(self, address: Address, timeout: float, source: Address | None) -> socket.socket:
+        """Give a socket that is connected to the address.
+
+        Errors: ConnectError, RefusedError or TimedOut, in a sentence.
+        """
+        raise NotImplementedError
+
+    def peer_name(self, request: Any, client_address: Any) -> str:
+        """The peer as it stands in logs and reports."""
+        raise NotImplementedError
+
+
+class Listener:
+    """A socket at which a server waits for connections, and how to use it."""
+
+    __slots__ = ("address", "mark", "owner", "socket", "transport")
+
+    def __init__(
+        self, transport: Transport, sock: socket.socket, address: Address, mark: object = None
+    ) -> None:
+        self.transport = transport
+        self.socket = sock
+        # Where it really is: with port 0, the port that the kernel chose.
+        self.address = address
+        self.mark = mark
+        # The process that made it: only there does closing remove a socket file.
+        self.owner = os.getpid()
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        if os.getpid() == self.owner:
+            self.transport.unbind(self.socket, self.address, self.mark)
+        else:
+            self.socket.close()
+
+
+# What bind() may refuse, and what to do about it.
+_ADVICE = {
+    errno.EADDRINUSE: "is in use; stop whoever listens there, or choose another one",
+    errno.EACCES: "needs a permission that this user lacks; ports below 1024 are for root, "
+    "so choose one above",
+    errno.EPERM: "needs a permission that this user lacks",
+    errno.EADDRNOTAVAIL: "is not an address of this machine",
+    errno.EAFNOSUPPORT: "is of a kind that this machine does not support",
+}
+
+
+def listen_error(address: Address, error: OSError) -> EchoframeError:
+    """Turn what bind() or listen() raised into a sentence with advice."""
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is None:
+        return ListenError(f"cannot listen at {address}: {error.strerror or error}", error.errno)
+    return ListenError(f"{address} {advice}", error.errno)
+
+
+def connect_error(address: Address, error: OSError, timeout: float) -> EchoframeError:
+    """Turn what connect() raised into a sentence that names the address."""
+    if isinstance(error, TimeoutError):
+        return TimedOut(f"no answer from {address} within {timeout:g} s", errno.ETIMEDOUT)
+    if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
+        return RefusedError(f"nobody listens at {address}", error.errno)
+    return ConnectError(f"cannot connect to {address}: {error.strerror or error}", error.errno)
+
+
+def look_up(address: Address, kind: int, passive: bool) -> list[tuple[Any, ...]]:
+    """Resolve the host of a tcp or udp address.
+
+    Errors: AddressError when nobody knows the name.
+    """
+    flags = socket.AI_PASSIVE if passive else 0
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=flags)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AddressError(f"cannot find the host of {address}: {reason}") from None
+    return found
+
+
+def remaining(deadline: float) -> float:
+    """Seconds to a deadline of time.monotonic(), and never less than a little.
+
+    A socket timeout of 0 would mean "do not wait at all".
+    """
+    return max(deadline - time.monotonic(), 0.001)
