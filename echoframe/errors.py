@@ -12,6 +12,7 @@ are values, not errors.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "AddressError",
@@ -56,6 +57,10 @@ class _SystemSentence(EchoframeError, OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's own would hand (errno, sentence) back in that order.
+        return type(self), (self.strerror, self.errno)
 
 
 class ListenError(_SystemSentence):

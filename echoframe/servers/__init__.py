@@ -1,1 +1,59 @@
-"""The models: who waits for whom."""
+"""The models side by side, and the table of them.
+
+single    accept → converse → accept → converse …
+thread    accept → thread: converse
+fork      accept → process: converse
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import SettingError, suggest
+from ..handlers import HandlerSpec
+from .base import Server
+from .fork import ForkingMixIn, ForkServer
+from .lifecycle import Lifecycle, Report
+from .settings import SETTINGS, Setting
+from .single import SingleServer
+from .thread import ThreadingMixIn, ThreadServer
+
+__all__ = [
+    "MODELS",
+    "SETTINGS",
+    "ForkServer",
+    "ForkingMixIn",
+    "Lifecycle",
+    "Report",
+    "Server",
+    "Setting",
+    "SingleServer",
+    "ThreadServer",
+    "ThreadingMixIn",
+    "model_class",
+    "serve",
+]
+
+# Read by the command line, the tests and the docs: a new model is one file and
+# one line here.
+MODELS: dict[str, type[Server]] = {
+    server.model: server for server in (SingleServer, ThreadServer, ForkServer)
+}
+
+
+def model_class(model: str) -> type[Server]:
+    """Give the server class of a model's name. Errors: SettingError for an unknown one."""
+    try:
+        return MODELS[model]
+    except KeyError:
+        raise SettingError(f"unknown model {model!r}; {suggest(model, MODELS)}") from None
+
+
+def serve(handler: HandlerSpec, address: Any, model: str = "thread", **settings: Any) -> Server:
+    """Give a server that listens at the address; call its run() or serve_forever().
+
+    `handler`, `address` and `settings` are what the server classes take.
+
+    Errors: an EchoframeError, in a sentence, for what cannot work.
+    """
+    return model_class(model)(address, handler, **settings)

@@ -1,0 +1,5 @@
+"""python -m echoframe"""
+
+from .cli import main
+
+raise SystemExit(main())

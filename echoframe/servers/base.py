@@ -1,0 +1,341 @@
+"""Server: the one file that translates socketserver into handlers and transports.
+
+A model is a mix-in from another file and this class. What stands here is the same
+for all of them: where to listen, which handler, and how a conversation begins and
+ends. Where it runs is the model's; stop, drain and limits are lifecycle.py's.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import socket
+import socketserver
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ..address import Address
+from ..errors import SettingError
+from ..framing import Framing, FramingSpec, make_framing
+from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
+from ..session import Session
+from ..transports import Listener, ListenOptions, bind
+from .conversation import Conversation, answer_datagram, drop_rest
+from .kernel import somaxconn, unread, wait_until_sent
+from .lifecycle import Connection, Lifecycle
+from .rows import DRAIN, loose_row
+from .settings import check_settings
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("echoframe.server")
+
+
+class Server(Lifecycle, socketserver.TCPServer):
+    """One handler, served at one or several addresses.
+
+    server_address        an address ("tcp://127.0.0.1:7007", a (host, port) pair, an
+                          Address), or a list of them
+    RequestHandlerClass   a handler's name, "module:attribute", a function of one
+                          message, a Handler subclass, or any socketserver handler class
+    framing               where messages end; None is what the protocol says
+    registry              where names are looked up; None is the shared one
+    log_messages          log each message that arrives
+    unix_mode, unix_owner permission bits and (user id, group id) of a socket file
+    any setting           see settings.py
+
+    Callers use: address, addresses, serve_forever, run, stop, close, report, and
+    `with`, which closes.
+    Subclasses may replace the moments that socketserver names: verify_request,
+    process_request, handle_error, service_actions, get_request; and extend
+    finish_request, shutdown_request, close_request.
+    Class attributes that are settings are listed in settings.py; a subclass may set
+    them, and a keyword of the constructor wins.
+
+    Errors: the constructor raises an EchoframeError, in a sentence, for an address,
+    handler or setting that cannot work here; nothing is left open then.
+    """
+
+    # The word for this way of serving, in commands, reports and docs.
+    model: ClassVar[str] = ""
+    # What the tables of models say; a test compares them with what happens.
+    at_once: ClassVar[str] = "1"
+    memory: ClassVar[str] = "shared"
+    forks: ClassVar[bool] = False
+    runs_async_handlers: ClassVar[bool] = False
+
+    allow_reuse_address = True
+    log_messages: bool = False
+    unix_mode: int | None = None
+    unix_owner: tuple[int, int] | None = None
+
+    # What serves it; None for a socketserver handler class.
+    protocol: Protocol | None
+
+    def __init__(
+        self,
+        server_address: Any,
+        RequestHandlerClass: HandlerSpec,
+        bind_and_activate: bool = True,
+        *,
+        framing: FramingSpec | None = None,
+        registry: Registry | None = None,
+        log_messages: bool | None = None,
+        unix_mode: int | None = None,
+        unix_owner: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> None:
+        for name, value in check_settings(settings, ("framing", "registry")).items():
+            setattr(self, name, value)
+        if log_messages is not None:
+            self.log_messages = log_messages
+        if unix_mode is not None:
+            self.unix_mode = unix_mode
+        if unix_owner is not None:
+            self.unix_owner = unix_owner
+        places = server_address if isinstance(server_address, list) else [server_address]
+        self._places = [Address.parse(place) for place in places]
+        if not self._places:
+            raise SettingError("a server needs at least one address")
+        self.listeners: list[Listener] = []
+        handler = self._understand(RequestHandlerClass, registry, framing)
+        # Not TCPServer's: sockets are made by the transports.
+        socketserver.BaseServer.__init__(self, server_address, handler)
+        if bind_and_activate:
+            try:
+                self.server_bind()
+                self.server_activate()
+            except BaseException:
+                self.server_close()
+                raise
+
+    def _understand(
+        self, spec: HandlerSpec, own: Registry | None, framing: FramingSpec | None
+    ) -> Any:
+        names = registry if own is None else own
+        found = names.resolve(spec)
+        if is_handler_class(found):
+            self.protocol = None
+            if framing is not None:
+                raise SettingError(
+                    "a framing finds messages for a handler of messages; a socketserver handler "
+                    "class reads its socket itself"
+                )
+            return found
+        self.protocol = protocol = names.find(found)
+        on_message = getattr(protocol.handler, "on_message", protocol.handler)
+        if runs_async(on_message) and not self.runs_async_handlers:
+            raise SettingError(
+                f"the handler {protocol.name!r} is asynchronous, and the model {self.model!r} "
+                "waits for nothing asynchronous; write it as a plain function"
+            )
+        if framing is not None and all(place.scheme == "udp" for place in self._places):
+            raise SettingError("a datagram is a message: a framing has no meaning for udp")
+        self._new_framing: Callable[[], Framing] = make_framing(
+            framing or protocol.framing, self.max_message
+        )
+        # Once now, so that a parameter that cannot work is found here.
+        self._new_framing()
+        return protocol.handler
+
+    # ------------------------------------------------------------- addresses
+
+    @property
+    def address(self) -> Address:
+        """Where the first listener really is."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where all listeners really are: with port 0, the port that was chosen."""
+        return [listener.address for listener in self.listeners] or self._places
+
+    def server_bind(self) -> None:
+        """Bind every listener. May be extended; call super()."""
+        options = self._listen_options()
+        for place in self._places:
+            self.listeners.append(bind(place, options))
+        first = self.listeners[0]
+        self.socket = first.socket
+        self.address_family = first.socket.family
+        self.socket_type = first.socket.type
+        self.server_address = first.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """Start to take connections. May be extended; call super()."""
+        options = self._listen_options()
+        for listener in self.listeners:
+            listener.transport.listen(listener.socket, options)
+            logger.info("Listening on %s", listener.address.name)
+        granted = somaxconn()
+        if granted is not None and granted < options.backlog:
+            logger.info(
+                "the kernel keeps %d connections waiting, not the %d of backlog "
+                "(net.core.somaxconn)",
+                granted,
+                options.backlog,
+            )
+
+    def _listen_options(self) -> ListenOptions:
+        return ListenOptions(
+            self.backlog, bool(self.allow_reuse_address), self.unix_mode, self.unix_owner
+        )
+
+    @property
+    def request_queue_size(self) -> int:
+        """The stdlib's name for backlog."""
+        return self.backlog
+
+    @request_queue_size.setter
+    def request_queue_size(self, value: int) -> None:
+        self.backlog = value
+
+    def _listeners(self) -> list[Any]:
+        return self.listeners
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+    def _close_in_child(self, connection: Connection) -> None:
+        for listener in self.listeners:
+            # By a datagram socket the reply leaves, so it stays.
+            if not listener.transport.datagrams:
+                listener.socket.close()
+
+    # ----------------------------------------------------- one conversation
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Take what arrived at the listener that is ready. May be replaced."""
+        listener: Listener = self._life.ready or self.listeners[0]
+        return listener.transport.accept(listener.socket)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Hold the whole conversation. May be extended; call super().
+
+        Errors: what the handler raised; process_request passes it to handle_error.
+        """
+        protocol = self.protocol
+        if protocol is None:
+            super().finish_request(request, client_address)
+            return
+        connection = self._life.open.get(id(request))
+        peer = self._peer(connection)
+        trace = log_received if self.log_messages else None
+        if isinstance(request, tuple):
+            message, sock = request
+            if len(message) > self.max_message:
+                logger.info(
+                    "dropped a datagram of %d bytes: longer than %d (max_message)",
+                    len(message),
+                    self.max_message,
+                )
+                return
+            answer_datagram(protocol.open(peer), message, sock, client_address, trace)
+            return
+        session = Session(
+            protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
+        )
+        if connection is None:
+            # A program that calls this on its own: nobody looks at its numbers.
+            cells, row = loose_row(), 0
+        else:
+            cells, row = self._life.rows.cells, connection.row
+        conversation = Conversation(
+            request, session, cells, row, linger_timeout=self.linger_timeout
+        )
+        if connection is not None:
+            connection.conversation = conversation
+        conversation.run()
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection. May be extended; call super().
+
+        A conversation of messages has said goodbye already. For a handler class
+        it is done here, and without losing what it wrote.
+        """
+        if self.protocol is None and not isinstance(request, tuple):
+            self._say_goodbye(request)
+        self.close_request(request)
+
+    def _say_goodbye(self, request: Any) -> None:
+        try:
+            request.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The peer has gone, or the handler has closed it.
+            return
+        connection = self._life.open.get(id(request))
+        if connection is not None and connection.ordered >= DRAIN:
+            wait_until_sent(request, self.linger_timeout)
+        elif unread(request):
+            # To close with input unread sends a reset, which can overtake the last
+            # words. So the rest is read, and dropped, until the peer is done too.
+            try:
+                drop_rest(request, time.monotonic() + self.linger_timeout)
+            except OSError:
+                # It took too long, or the peer has gone.
+                pass
+
+    def close_request(self, request: Any) -> None:
+        """Release a connection's socket. May be extended; call super()."""
+        self._let_go(request)
+        if not isinstance(request, tuple):
+            request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A handler raised: one traceback in the log. May be replaced."""
+        connection = self._life.open.get(id(request))
+        name = str(client_address) if connection is None else self._name(connection)
+        logger.exception("the handler raised; the connection from %s is closed", name)
+
+    def _peer(self, connection: Connection | None) -> Peer | None:
+        if connection is None:
+            return None
+        listener: Listener = connection.listener or self.listeners[0]
+        # Names are made when somebody asks: most handlers never do.
+        return Peer(
+            functools.partial(self._name, connection),
+            functools.partial(_local_name, connection),
+            listener.transport.scheme,
+        )
+
+    def _peer_name(self, connection: Connection) -> str:
+        listener: Listener = connection.listener or self.listeners[0]
+        try:
+            return listener.transport.peer_name(connection.request, connection.client_address)
+        except Exception:
+            # get_request() was replaced, and what it gives is the program's own.
+            return str(connection.client_address)
+
+
+def _local_name(connection: Connection) -> str:
+    request = connection.request
+    sock: socket.socket = request[1] if isinstance(request, tuple) else request
+    return Address.of(sock.getsockname(), sock.family, sock.type).name
+
+
+def is_handler_class(found: Any) -> bool:
+    """Tell whether socketserver would make one of these for each request.
+
+    A class that is no Handler is one, and so is what makes such a class's objects:
+    a partial of it, or a function that needs three arguments.
+    """
+    while isinstance(found, functools.partial):
+        found = found.func
+    if isinstance(found, type):
+        return not issubclass(found, Handler)
+    code = getattr(found, "__code__", None)
+    if code is None:
+        return False
+    return bool(code.co_argcount - len(found.__defaults__ or ()) == 3)
+
+
+def log_received(message: bytes) -> None:
+    """Log a message as text, with nothing in it that a terminal would obey."""
+    text = message.decode(errors="backslashreplace")
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+    logger.info("Received: %s", shown)

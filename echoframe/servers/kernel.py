@@ -1,0 +1,69 @@
+"""What the kernel knows about a connection and a handler class does not tell."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+__all__ = ["quiet_for", "somaxconn", "unread", "unsent", "wait_until_sent"]
+
+# Linux: struct tcp_info has last_data_sent at 44, last_ack_sent at 48 and
+# last_data_recv at 52, in milliseconds.
+_QUIET = struct.Struct("=44xI4xI")
+
+# The requests behind these names are in no module of every Python we run on.
+_FIONREAD = 0x541B
+_TIOCOUTQ = 0x5411
+
+
+def quiet_for(request: Any) -> float | None:
+    """Seconds since data last went either way; None where the kernel does not say."""
+    try:
+        info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
+        sent, received = _QUIET.unpack(info)
+        return float(min(sent, received)) / 1000
+    except (OSError, AttributeError, struct.error):
+        return None
+
+
+def unsent(request: Any) -> int:
+    """Bytes that the peer's kernel has not acknowledged yet; 0 where nobody knows."""
+    return _count(request, _TIOCOUTQ)
+
+
+def unread(request: Any) -> int:
+    """Bytes that have arrived and were not read; 0 where nobody knows."""
+    return _count(request, _FIONREAD)
+
+
+def _count(request: Any, question: int) -> int:
+    if sys.platform != "linux":
+        return 0
+    from fcntl import ioctl
+
+    try:
+        return int(struct.unpack("=i", ioctl(request.fileno(), question, bytes(4)))[0])
+    except (OSError, ValueError):
+        return 0
+
+
+def wait_until_sent(request: Any, timeout: float) -> None:
+    """Wait until the peer's kernel has everything, and no longer than the timeout."""
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while unsent(request) and time.monotonic() < deadline:
+        # Nothing wakes us when the last byte is acknowledged, so look now and then.
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def somaxconn() -> int | None:
+    """The longest backlog this kernel grants; None where it does not say."""
+    try:
+        with open("/proc/sys/net/core/somaxconn") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,723 @@
+"""stop, drain, cut, limits and the table of open connections: a mix-in.
+
+Lifecycle has no __init__ and goes in front of any socketserver server. It owns
+serve_forever() and with it shutdown(): whoever replaces one must replace both.
+
+What it promises, whatever the model:
+  * A connection that was accepted has a row and holds one of max_connections
+    permits, and gives both back once, when its conversation is over.
+  * stop() is noticed at once, and may be called from anywhere.
+  * close() ends within the drain time: conversations finish what they are doing,
+    idle ones end, and what is left at the deadline is cut.
+
+What a model decides: where a conversation runs (process_request), who keeps the
+deadlines (keeps_time), and how an order reaches a conversation (_carry).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import signal
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from .conversation import Conversation
+from .kernel import quiet_for
+from .rows import (
+    CUT,
+    DRAIN,
+    FINISH,
+    LINGERING,
+    ORDER,
+    RECEIVED,
+    SENT,
+    SETTLED,
+    TIMEOUT,
+    UNFINISHED,
+    Rows,
+)
+from .settings import with_settings
+from .wake import STOP, WAKE, Wake
+
+__all__ = ["Connection", "Lifecycle", "Report"]
+
+logger = logging.getLogger("echoframe.server")
+
+# Out of descriptors, memory or processes: so long until the next try.
+REST = 0.1
+# How often a drain looks at the rows.
+LOOK = 0.05
+# What is cut gets so long to notice.
+GRACE = 1.0
+
+# What accept() says when one connection went wrong; anything else is about this
+# machine or this listener, and would come again at once.
+_PEERS_OWN = {
+    number
+    for number, name in errno.errorcode.items()
+    if name in "ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH "
+    "ENONET ENOPROTOOPT EOPNOTSUPP EPERM EPROTO ETIMEDOUT"
+}
+
+
+class Report(NamedTuple):
+    """How a stop went."""
+
+    # Conversations that were served, in all.
+    served: int
+    # Open when the stop began, and ended by themselves or because they were idle.
+    finished: int
+    # Still open at the deadline.
+    cut: int
+    # The peers of the two above, as (name, "finished" or "cut").
+    who: tuple[tuple[str, str], ...]
+    # From the beginning of close() to its end.
+    seconds: float
+
+
+class Connection:
+    """An open connection, as the process that accepted it knows it."""
+
+    __slots__ = (
+        "accepted",
+        "away",
+        "client_address",
+        "closing",
+        "conversation",
+        "listener",
+        "name",
+        "ordered",
+        "pid",
+        "request",
+        "row",
+        "seen",
+        "since",
+        "thread",
+    )
+
+    def __init__(self, request: Any, client_address: Any, row: int, listener: Any) -> None:
+        self.request = request
+        self.client_address = client_address
+        self.row = row
+        # The listener it came from; who it is, for logs and reports.
+        self.listener = listener
+        self.name = ""
+        # Where it runs: set by the model.
+        self.thread: int | None = None
+        self.pid: int | None = None
+        # Set where a message handler's conversation runs in this process.
+        self.conversation: Conversation | None = None
+        # Its conversation was handed to another thread or process, which will
+        # release it.
+        self.away = False
+        # Its socket is being closed: nobody may shut it any more, since its number
+        # may be another connection's by then.
+        self.closing = False
+        self.ordered = 0
+        # What the row said at the last look, and since when it has said so.
+        self.seen: tuple[int, int, int] = (0, 0, 0)
+        self.accepted = self.since = time.monotonic()
+
+
+class _SecondSignal(BaseException):
+    """Ends a conversation that runs in the main thread, where a signal handler can."""
+
+
+class _Life:
+    """What Lifecycle keeps for one server."""
+
+    def __init__(self, permits: int) -> None:
+        self.pid = os.getpid()
+        self.rows = Rows(permits)
+        # By the identity of the request, since a datagram's is a plain tuple.
+        self.open: dict[int, Connection] = {}
+        # Held for moments: while a socket is shut or let go, and while the table changes.
+        self.lock = threading.Lock()
+        self.wake = Wake()
+        self.keeper: _Keeper | None = None
+
+        self.stop_requested = False
+        # The thread that is in serve_forever().
+        self.serving: int | None = None
+        self.ended = threading.Event()
+        self.ended.set()
+        self.ready: Any = None
+        # Somebody waits for a row to come free.
+        self.wanted = False
+        self.rest_until = 0.0
+        self.complained = 0.0
+
+        self.draining = False
+        self.deadline = 0.0
+        self.cutting = False
+        self.closed = False
+        self.at_stop: list[Connection] = []
+        self.served = 0
+        self.signalled = 0
+
+
+_lazy = threading.Lock()
+
+# A mix-in has no base; the type checker may know what it will be mixed into.
+if TYPE_CHECKING:
+    from socketserver import BaseServer as _Base
+else:
+    _Base = object
+
+
+@with_settings
+class Lifecycle(_Base):
+    """stop, drain, cut and limits for any socketserver server. Put it first.
+
+    Callers:      serve_forever, stop, close, run, shutdown, server_close,
+                  handle_request, report; also as a context manager
+    Models:       replace process_request, and _carry and _between where the
+                  conversation runs in another process
+    Settings:     class attributes; see settings.py for units and reasons
+    """
+
+    max_connections: int
+    backlog: int
+    max_message: int
+    write_buffer: int
+    idle_timeout: float
+    drain_timeout: float
+    drain_quiet: float
+    linger_timeout: float
+
+    # A thread of our own watches the deadlines, started with the first connection.
+    # A model that must not have one does it in its accept loop.
+    keeps_time: ClassVar[bool] = True
+
+    # How the last close() went.
+    report: Report | None = None
+    # The second signal, if run() was ended by one.
+    cut_by: int = 0
+
+    # The server's that this is mixed into.
+    socket: Any
+
+    @property
+    def _life(self) -> _Life:
+        try:
+            life: _Life = self.__dict__["_life_"]
+            return life
+        except KeyError:
+            pass
+        with _lazy:
+            made: _Life = self.__dict__.setdefault("_life_", _Life(self._permits()))
+            return made
+
+    def _permits(self) -> int:
+        return self.max_connections
+
+    # ------------------------------------------------------------ for callers
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept connections until stop() or shutdown(), then return.
+
+        `poll_interval` matters only to a subclass that replaces
+        service_actions(): it is called at least that often. Otherwise an idle
+        server does not wake at all.
+        """
+        life = self._life
+        life.serving = threading.get_ident()
+        life.ended.clear()
+        try:
+            if not life.stop_requested:
+                life.draining = False
+                self._accept_loop(poll_interval)
+        finally:
+            life.stop_requested = False
+            life.serving = None
+            life.ended.set()
+
+    def stop(self) -> None:
+        """Accept no more connections and let serve_forever() return.
+
+        Starts the drain; close() waits for it and cuts what is left. Before
+        serving, it makes the next serve_forever() return at once.
+
+        Threads: may be called from any thread, from a handler, from a signal
+        handler, and from a forked child, where it stops the parent. Calling it
+        again is harmless.
+        """
+        # Nothing here may take a lock: a signal handler may have interrupted
+        # whoever holds it.
+        life = self._life
+        if life.pid != os.getpid():
+            life.wake.set(STOP)
+            return
+        if not life.draining:
+            life.at_stop = list(life.open.values())
+            life.deadline = time.monotonic() + self.drain_timeout
+            life.draining = True
+        life.stop_requested = True
+        self._wake()
+
+    def close(self, drain: float | None = None) -> Report:
+        """Stop, drain, cut, wait, release: everything is over when this returns.
+
+        `drain` is the time conversations get to finish, in seconds; None is
+        drain_timeout, 0 cuts at once.
+
+        Errors: RuntimeError when called from a handler, which would wait for
+        itself; call stop() there.
+        """
+        life = self._life
+        if life.pid != os.getpid():
+            # A forked child has copies of the listeners, and nothing else of ours.
+            self._close_listeners()
+            return Report(0, 0, 0, (), 0.0)
+        if life.closed:
+            assert self.report is not None  # set before closed
+            return self.report
+        me = threading.get_ident()
+        if any(connection.thread == me for connection in life.open.copy().values()):
+            raise RuntimeError(
+                "close() waits for all conversations, so a handler cannot call it; call stop()"
+            )
+        began = time.monotonic()
+        self.stop()
+        if drain is not None:
+            life.deadline = began + drain
+            self._wake()
+        # On single the serving thread may be in a conversation; the keeper ends that.
+        while not life.ended.wait(LOOK) and life.serving != me:
+            if time.monotonic() > life.deadline + GRACE:
+                logger.warning("serve_forever() has not returned; going on without it")
+                break
+        self._close_listeners()
+        self._see_them_out()
+        return self._finish(began)
+
+    def run(self) -> Report:
+        """serve_forever() until SIGINT or SIGTERM, then close().
+
+        The first signal stops and drains, a second one cuts.
+
+        Errors: RuntimeError outside the main thread, where Python handles no signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "run() handles signals, which only the main thread can; "
+                "use serve_forever() and close()"
+            )
+        life = self._life
+        before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            try:
+                self.serve_forever()
+            except _SecondSignal:
+                pass
+            return self.close(0 if life.cutting else None)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def shutdown(self) -> None:
+        """Stop accepting and wait for serve_forever() to return; conversations go on.
+
+        Returns at once when called from the serving thread, or when nobody serves.
+        """
+        life = self._life
+        life.stop_requested = True
+        self._wake()
+        if life.serving not in (None, threading.get_ident()):
+            life.ended.wait()
+
+    def server_close(self) -> None:
+        """The same as close()."""
+        self.close()
+
+    def handle_request(self) -> None:
+        """Serve one connection, or call handle_timeout() after `timeout` seconds."""
+        life = self._life
+        patience = self.socket.gettimeout() or None
+        own: float | None = self.timeout
+        if own is not None:
+            patience = own if patience is None else min(own, patience)
+        deadline = None if patience is None else time.monotonic() + patience
+        watch = select.poll()
+        watch.register(life.wake, select.POLLIN)
+        listeners = {listener.fileno(): listener for listener in self._listeners()}
+        for number in listeners:
+            watch.register(number, select.POLLIN)
+        while not life.stop_requested:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                self.handle_timeout()
+                return
+            for number, _ in watch.poll(None if left is None else left * 1000):
+                if number in listeners and life.rows.free:
+                    life.ready = listeners[number]
+                    self._handle_request_noblock()
+                    return
+                self._hear(life.wake.clear())
+        life.stop_requested = False
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------- accepting
+
+    def _listeners(self) -> list[Any]:
+        return [self]
+
+    def _close_listeners(self) -> None:
+        super().server_close()
+
+    def _close_in_child(self, connection: Connection) -> None:
+        """Let go of what only the accepting process needs."""
+        if not isinstance(connection.request, tuple):
+            self.socket.close()
+
+    def _accept_loop(self, poll_interval: float) -> None:
+        life = self._life
+        free = life.rows.free
+        called_back = type(self).service_actions not in (
+            socketserver.BaseServer.service_actions,
+            socketserver.ForkingMixIn.service_actions,
+        )
+        watch = select.poll()
+        watch.register(life.wake, select.POLLIN)
+        woken = life.wake.fileno()
+        watched: dict[int, Any] = {}
+        while not life.stop_requested:
+            pause = self._between()
+            if called_back:
+                pause = poll_interval if pause is None else min(pause, poll_interval)
+            resting = life.rest_until - time.monotonic() if life.rest_until else 0.0
+            if resting > 0:
+                pause = resting if pause is None else min(pause, resting)
+            else:
+                life.rest_until = 0.0
+            # In the kernel's backlog a connection waits at nobody's cost, so there
+            # it stays while there is no room for it.
+            life.wanted = not free
+            room = free and resting <= 0
+            # Asked anew each time, because a program may replace its socket.
+            listeners = self._listeners() if room else ()
+            if len(watched) != len(listeners) or any(
+                watched.get(listener.fileno()) is not listener for listener in listeners
+            ):
+                for number in watched:
+                    watch.unregister(number)
+                watched = {listener.fileno(): listener for listener in listeners}
+                for number in watched:
+                    watch.register(number, select.POLLIN)
+            for number, _ in watch.poll(None if pause is None else pause * 1000):
+                if number == woken:
+                    self._hear(life.wake.clear())
+                elif free and not life.stop_requested:
+                    life.ready = watched[number]
+                    self._handle_request_noblock()
+            if called_back:
+                self.service_actions()
+
+    def _handle_request_noblock(self) -> None:
+        # The stdlib's moments in the stdlib's order; what is ours is the row.
+        try:
+            request, client_address = self.get_request()
+        except BlockingIOError:
+            # Somebody else took it, or it went away.
+            return
+        except OSError as error:
+            if error.errno in _PEERS_OWN:
+                logger.debug("a connection was lost before it was accepted: %s", error)
+            else:
+                self._starve("accepting", error)
+            return
+        connection = self._take(request, client_address)
+        try:
+            if self.verify_request(request, client_address):
+                self.process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+        except Exception:
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
+        except BaseException:
+            self.shutdown_request(request)
+            raise
+        finally:
+            if not connection.away:
+                self._release(connection)
+
+    def _take(self, request: Any, client_address: Any) -> Connection:
+        life = self._life
+        connection = Connection(request, client_address, life.rows.take(), life.ready)
+        connection.thread = threading.get_ident()
+        life.open[id(request)] = connection
+        if self.keeps_time:
+            keeper = life.keeper
+            if keeper is None:
+                keeper = life.keeper = _Keeper(self._tend)
+                keeper.start()
+            elif keeper.asleep and self.idle_timeout:
+                keeper.wake.set()
+        if logger.isEnabledFor(logging.INFO):
+            self._name(connection)
+            self._log_accepted(connection)
+        return connection
+
+    def _hand_over(self, request: Any) -> Connection:
+        """Its conversation will run elsewhere, and whoever runs it releases it there."""
+        connection = self._life.open[id(request)]
+        connection.away = True
+        connection.thread = None
+        return connection
+
+    def _take_back(self, connection: Connection) -> None:
+        """It could not be handed over after all."""
+        connection.away = False
+
+    def _release(self, connection: Connection) -> None:
+        """Give the row and the permit back; called once, by the frame that ran it."""
+        life = self._life
+        with life.lock:
+            del life.open[id(connection.request)]
+            life.rows.give_back(connection.row)
+            life.served += 1
+        if life.wanted or (life.draining and not life.open):
+            life.wake.set()
+        if logger.isEnabledFor(logging.INFO):
+            self._log_closed(connection)
+
+    def _starve(self, doing: str, error: BaseException) -> None:
+        """The machine is at its end: say so at most once a second, rest, go on."""
+        life = self._life
+        now = time.monotonic()
+        life.rest_until = now + REST
+        if now - life.complained >= 1.0:
+            life.complained = now
+            logger.warning(
+                "resting before %s: %s (%d connections are open)", doing, error, len(life.open)
+            )
+
+    def close_request(self, request: Any) -> None:
+        """Release the connection's socket. May be extended; call super()."""
+        self._let_go(request)
+        super().close_request(request)
+
+    def _let_go(self, request: Any) -> None:
+        life = self._life
+        with life.lock:
+            connection = life.open.get(id(request))
+            if connection is not None:
+                connection.closing = True
+
+    # -------------------------------------------------------- what a log says
+
+    def _name(self, connection: Connection) -> str:
+        if not connection.name:
+            connection.name = self._peer_name(connection)
+        return connection.name
+
+    def _peer_name(self, connection: Connection) -> str:
+        return str(connection.client_address)
+
+    def _log_accepted(self, connection: Connection) -> None:
+        logger.info("Accepted connection from %s", connection.name)
+
+    def _log_closed(self, connection: Connection) -> None:
+        logger.info("Connection to client closed")
+
+    # ------------------------------------------------------------- deadlines
+
+    def _between(self) -> float | None:
+        """Between two looks at the listeners; may be extended.
+
+        Gives the seconds until it wants to be called again, None for "whenever".
+        """
+        return None
+
+    def _hear(self, records: list[int]) -> None:
+        """What came by the wake-up descriptor; may be extended."""
+        if STOP in records:
+            self.stop()
+
+    def _wake(self) -> None:
+        life = self._life
+        life.wake.set(WAKE)
+        keeper = life.keeper
+        if keeper is not None:
+            keeper.wake.set(WAKE)
+
+    def _tend(self) -> float | None:
+        """Give the orders that are due; in how many seconds to look again."""
+        life = self._life
+        with life.lock:
+            connections = list(life.open.values())
+            now = time.monotonic()
+            cut = life.cutting or (life.draining and now >= life.deadline)
+            for connection in connections:
+                if connection.closing or connection.ordered >= (CUT if cut else TIMEOUT):
+                    continue
+                if cut:
+                    self._order(connection, CUT)
+                    continue
+                if life.draining and connection.ordered < FINISH:
+                    self._order(connection, FINISH)
+                silence, waiting, idle = self._look_at(connection, now)
+                if life.draining and idle and silence >= self.drain_quiet:
+                    if connection.ordered < DRAIN:
+                        self._order(connection, DRAIN)
+                elif self.idle_timeout and waiting and silence >= self.idle_timeout:
+                    self._order(connection, TIMEOUT)
+        if not connections:
+            return None
+        if life.draining:
+            return LOOK
+        # The rows are looked at now and then and no clock is read for a message,
+        # so a connection may live an eighth longer than it should.
+        return max(self.idle_timeout / 8, 0.01) if self.idle_timeout else None
+
+    def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
+        """For how long a connection has been silent, whether it waits for its peer, and
+        whether nothing at all is left to do there."""
+        if connection.conversation is None and connection.pid is None:
+            # A handler class, or a conversation that has not begun.
+            quiet = quiet_for(connection.request)
+            return (now - connection.accepted if quiet is None else quiet), True, True
+        cells, row = self._life.rows.cells, connection.row
+        seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
+        if seen != connection.seen:
+            connection.seen = seen
+            connection.since = now
+        waiting = seen[0] == seen[1] and not cells[row + LINGERING]
+        return now - connection.since, waiting, waiting and not cells[row + UNFINISHED]
+
+    def _order(self, connection: Connection, order: int) -> None:
+        # The reason first, so that whoever finds the input ended can tell why.
+        connection.ordered = order
+        self._life.rows.cells[connection.row + ORDER] = order
+        self._carry(connection, order)
+
+    def _carry(self, connection: Connection, order: int) -> None:
+        """Make a conversation notice its order. Called with the lock held."""
+        obey(connection, order)
+
+    # ---------------------------------------------------------------- closing
+
+    def _see_them_out(self) -> None:
+        life = self._life
+        watch = select.poll()
+        watch.register(life.wake, select.POLLIN)
+        while life.open:
+            self._tend()
+            if life.cutting or time.monotonic() >= life.deadline:
+                life.cutting = True
+                if time.monotonic() >= life.deadline + GRACE and self._give_up():
+                    break
+            pause = self._between()
+            pause = LOOK if pause is None else min(pause, LOOK)
+            if life.open and watch.poll(pause * 1000):
+                self._hear(life.wake.clear())
+
+    def _give_up(self) -> bool:
+        """What was cut does not end. Say so; True is "leave it behind"."""
+        names = [self._name(connection) for connection in self._life.open.copy().values()]
+        logger.warning(
+            "%d handlers have not returned since they were cut: %s",
+            len(names),
+            ", ".join(names[:10]),
+        )
+        return True
+
+    def _end_workers(self) -> None:
+        """Nothing is left to do: let go of what was kept for more. May be extended."""
+
+    def _finish(self, began: float) -> Report:
+        life = self._life
+        self._end_workers()
+        keeper, life.keeper = life.keeper, None
+        if keeper is not None:
+            keeper.end()
+        life.wake.close()
+        who = [
+            (self._name(connection), "cut" if connection.ordered == CUT else "finished")
+            for connection in life.at_stop
+        ]
+        cut = sum(how == "cut" for _, how in who)
+        self.report = Report(life.served, len(who) - cut, cut, tuple(who), time.monotonic() - began)
+        life.closed = True
+        life.at_stop = []
+        if not life.open:
+            life.rows.close()
+        return self.report
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        life = self._life
+        if os.getpid() != life.pid:
+            # A child that has not yet got handlers of its own; the parent decides.
+            return
+        if not life.signalled:
+            life.signalled = number
+            self.stop()
+            return
+        self.cut_by = number
+        life.cutting = True
+        life.deadline = time.monotonic()
+        self._wake()
+        me = threading.get_ident()
+        if any(connection.thread == me for connection in life.open.copy().values()):
+            # The conversation has this very thread, and may be deaf to its socket.
+            raise _SecondSignal
+
+
+def obey(connection: Connection, order: int) -> None:
+    """Carry out an order in the process that holds the conversation."""
+    conversation = connection.conversation
+    if conversation is not None:
+        conversation.session.drain()
+    if order == FINISH or connection.closing or isinstance(connection.request, tuple):
+        return
+    try:
+        connection.request.shutdown(socket.SHUT_RD if order == DRAIN else socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        # Gone already, or no socket at all.
+        pass
+
+
+class _Keeper(threading.Thread):
+    """Keeps the deadlines of one server; sleeps as long as there are none."""
+
+    def __init__(self, tend: Callable[[], float | None]) -> None:
+        super().__init__(name="echoframe-keeper", daemon=True)
+        self.wake = Wake()
+        # Nothing to do until somebody wakes it.
+        self.asleep = False
+        self._tend = tend
+        self._over = False
+
+    def run(self) -> None:
+        watch = select.poll()
+        watch.register(self.wake, select.POLLIN)
+        while not self._over:
+            # Before it looks: whoever comes while it looks must wake it again.
+            self.asleep = True
+            pause = self._tend()
+            if pause is not None:
+                self.asleep = False
+            if watch.poll(None if pause is None else pause * 1000):
+                self.wake.clear()
+
+    def end(self) -> None:
+        self._over = True
+        self.wake.set()
+        self.join()
+        self.wake.close()

@@ -1,0 +1,81 @@
+"""The numbers of each open connection, where every process of a server can read them.
+
+One row for a connection, in one anonymous mapping that is made before any fork.
+Every cell has one writer: the accepting process writes ORDER, whoever converses
+writes the rest. So nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+__all__ = [
+    "CUT",
+    "DRAIN",
+    "FINISH",
+    "LINGERING",
+    "ORDER",
+    "REASONS",
+    "RECEIVED",
+    "SENT",
+    "SETTLED",
+    "TIMEOUT",
+    "UNFINISHED",
+    "Cells",
+    "Rows",
+    "loose_row",
+]
+
+Cells = memoryview  # of unsigned 64-bit numbers
+
+# Eight cells are one cache line, so two processes never fight for one.
+CELLS = 8
+(
+    ORDER,  # what the accepting process wants, below
+    RECEIVED,  # bytes, written before they are dealt with
+    SETTLED,  # the same number, written when all of them are dealt with and answered
+    SENT,  # bytes
+    UNFINISHED,  # bytes of a message whose end is still to come
+    LINGERING,  # 1 from the last reply on
+) = range(6)
+
+# Orders, from mild to strict. A stricter one may follow a milder one.
+FINISH = 1  # end at the next boundary between messages
+DRAIN = 2  # idle: end now
+TIMEOUT = 3
+CUT = 4
+
+# Why the input ended, for the orders that end it; FINISH does not.
+REASONS = ("", "", "drain", "timeout", "cut")
+
+
+class Rows:
+    """A fixed number of rows; a row is known by the place of its first cell."""
+
+    def __init__(self, count: int) -> None:
+        self._map = mmap.mmap(-1, count * CELLS * 8)
+        self.cells: Cells = memoryview(self._map).cast("Q")
+        # From the end, so that the first rows are used first and the rest of a
+        # large mapping never costs memory.
+        self.free = list(range((count - 1) * CELLS, -1, -CELLS))
+
+    def take(self) -> int:
+        """Give a free row, all zero. Errors: IndexError when there is none."""
+        row = self.free.pop()
+        self.cells[row : row + CELLS] = _ZEROS
+        return row
+
+    def give_back(self, row: int) -> None:
+        self.free.append(row)
+
+    def close(self) -> None:
+        self.cells.release()
+        self._map.close()
+
+
+_ZEROS = memoryview(bytes(CELLS * 8)).cast("Q")
+
+
+def loose_row() -> Cells:
+    """Give the cells of a row that belongs to no server."""
+    return memoryview(bytearray(CELLS * 8)).cast("Q")

@@ -1,0 +1,123 @@
+"""thread: a thread for every connection.
+
+    accept ─► thread: converse ─► done
+    accept ─► thread: converse ─► done
+    accept ─► …
+
+At once       as many conversations as max_connections allows
+Memory        shared: handlers see the same objects, so guard what changes
+A slow peer   keeps its own thread and delays nobody
+Stopping      conversations get the drain time, then their sockets are shut
+Replaces      process_request
+"""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from typing import Any
+
+from .base import Server
+from .lifecycle import Connection, Lifecycle
+
+__all__ = ["ThreadServer", "ThreadingMixIn"]
+
+# To start a thread costs several times what a short conversation does, so one that
+# has finished waits this long (seconds) for the next connection.
+KEEP = 0.5
+
+
+class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
+    """The standard mix-in, bounded and joined with a deadline; for any socketserver server."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        connection = self._hand_over(request)
+        try:
+            idle = self._idle_threads
+            # The one that finished last, whose memory is still warm.
+            while idle:
+                thread = idle.pop()
+                if thread.daemon == self.daemon_threads:
+                    thread.go_on(connection)
+                    return
+                thread.go_on(None)
+            _Thread(self, connection).start()
+        except (RuntimeError, MemoryError) as error:
+            self._take_back(connection)
+            self._starve("starting threads", error)
+            self.shutdown_request(request)
+
+    @property
+    def _idle_threads(self) -> list[_Thread]:
+        return self.__dict__.setdefault("_idle_threads_", [])  # type: ignore[no-any-return]  # made here
+
+    @property
+    def _live_threads(self) -> set[_Thread]:
+        return self.__dict__.setdefault("_live_threads_", set())  # type: ignore[no-any-return]  # made here
+
+    def _end_workers(self) -> None:
+        idle = self._idle_threads
+        while idle:
+            idle.pop().go_on(None)
+        stuck = {connection.thread for connection in self._life.open.copy().values()}
+        for thread in self._live_threads.copy():
+            if thread.ident not in stuck:
+                thread.join()
+
+
+class _Thread(threading.Thread):
+    """Holds one conversation, and the next one if it comes soon."""
+
+    def __init__(self, server: ThreadingMixIn, connection: Connection) -> None:
+        super().__init__(name="echoframe-conversation", daemon=server.daemon_threads)
+        self._server = server
+        self._next: Connection | None = connection
+        # Released by whoever has something for this thread to do.
+        self._given = threading.Lock()
+        self._given.acquire()
+
+    def go_on(self, connection: Connection | None) -> None:
+        """Give an idle thread its next conversation; None ends it."""
+        self._next = connection
+        self._given.release()
+
+    def run(self) -> None:
+        live = self._server._live_threads
+        live.add(self)
+        try:
+            while self._next is not None:
+                self._converse(self._next)
+                self._next = None
+                self._wait_a_moment()
+        finally:
+            live.discard(self)
+
+    def _converse(self, connection: Connection) -> None:
+        connection.thread = self.ident
+        try:
+            self._server.process_request_thread(connection.request, connection.client_address)
+        finally:
+            self._server._release(connection)
+
+    def _wait_a_moment(self) -> None:
+        idle = self._server._idle_threads
+        idle.append(self)
+        # Looked at behind the append: a stop either sees this thread, or is seen.
+        if not self._server._life.draining and self._given.acquire(timeout=KEEP):
+            return
+        try:
+            idle.remove(self)
+        except ValueError:
+            # Somebody has taken it from the list to give it something.
+            self._given.acquire()
+
+
+# The mix-in stands first: its process_request() is what this model replaces.
+class ThreadServer(ThreadingMixIn, Server):
+    """Serve each connection in a thread of its own."""
+
+    model = "thread"
+    at_once = "max_connections"
+    # A handler that never returns must not keep the program from ending: close()
+    # has waited for it long enough.
+    daemon_threads = True
