@@ -134,13 +134,16 @@ def listen_error(address: Address, error: OSError) -> EchoframeError:
     return ListenError(f"{address} {advice}", error.errno)
 
 
-def connect_error(address: Address, error: OSError, timeout: float) -> EchoframeError:
+def connect_error(
+    address: Address, error: OSError, timeout: float, source: Address | None = None
+) -> EchoframeError:
     """Turn what connect() raised into a sentence that names the address."""
     if isinstance(error, TimeoutError):
         return TimedOut(f"no answer from {address} within {timeout:g} s", errno.ETIMEDOUT)
     if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
         return RefusedError(f"nobody listens at {address}", error.errno)
-    return ConnectError(f"cannot connect to {address}: {error.strerror or error}", error.errno)
+    place = f"{address} from {source.name}" if source is not None else str(address)
+    return ConnectError(f"cannot connect to {place}: {error.strerror or error}", error.errno)
 
 
 def look_up(address: Address, kind: int, passive: bool) -> list[tuple[Any, ...]]:

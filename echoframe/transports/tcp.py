@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 from ..address import Address
 from .base import ListenOptions, Transport, connect_error, listen_error, look_up, remaining
 
-__all__ = ["Tcp", "bind_inet", "connect_inet"]
+__all__ = ["Tcp", "bind_inet", "connect_inet", "is_its_own_peer"]
 
 
 class Tcp(Transport):
@@ -97,9 +98,24 @@ def connect_inet(
                 sock.bind((source.host, source.port))
             sock.settimeout(remaining(deadline))
             sock.connect(where)
+            if is_its_own_peer(sock):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             return sock
         except OSError as error:
             sock.close()
             refused = error
     assert refused is not None  # getaddrinfo never gives an empty list
-    raise connect_error(address, refused, timeout) from None
+    raise connect_error(address, refused, timeout, source) from None
+
+
+def is_its_own_peer(sock: socket.socket) -> bool:
+    """Tell whether a connected socket reached nobody but itself.
+
+    TCP allows that where nobody listens, when the kernel happens to choose the very
+    port that is called as the one to call from.
+    """
+    try:
+        return sock.type == socket.SOCK_STREAM and sock.getsockname() == sock.getpeername()
+    except OSError:
+        # Whoever was there has gone again.
+        return False
