@@ -57,6 +57,10 @@ class Address:
         for name, value in (("scheme", scheme), ("host", host), ("port", port), ("path", path)):
             object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way to copy and to pickle would set attributes.
+        return Address, (self.scheme, self.host, self.port, self.path)
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Address cannot be changed; make another one to set {name!r}")
 
@@ -94,6 +98,9 @@ class Address:
         # An IPv4 peer of a dual-stack listener: its own name is easier to read.
         if host.startswith("::ffff:") and "." in host:
             host = host[7:]
+        # The same link-local address may exist behind every interface.
+        if len(name) > 3 and name[3] and "%" not in host:
+            host = f"{host}%{name[3]}"
         return cls("udp" if kind == socket.SOCK_DGRAM else "tcp", host, port)
 
     @classmethod
@@ -103,7 +110,10 @@ class Address:
         port = place[1]
         if not isinstance(port, int) or isinstance(port, bool):
             raise AddressError(f"the port in {place!r} is not a number")
-        return cls("tcp", _checked_host(place[0], place), _checked_port(port, place))
+        host = place[0]
+        if len(place) == 4 and place[3] and "%" not in host:
+            host = f"{host}%{place[3]}"
+        return cls("tcp", _checked_host(host, place), _checked_port(port, place))
 
     @classmethod
     def _from_host_port(cls, scheme: str, text: str, place: str) -> Address:
@@ -126,10 +136,13 @@ class Address:
         if not text:
             raise AddressError(f"{place!r} names no place; write it as in tcp://127.0.0.1:7007")
         if not colon:
+            if host.isdigit():
+                # As a host it would be a number for an IPv4 address, which nobody means.
+                raise AddressError(f"{place!r} is a port without a colon; write it as in :7007")
             return cls(scheme, _checked_host(host, place), DEFAULT_PORT)
-        if not (port.isascii() and port.isdigit()):
+        if not (port.isascii() and port.isdigit()) or len(port) > 9:
             raise AddressError(f"{place!r}: {port!r} is not a port number")
-        return cls(scheme, _checked_host(host, place), _checked_port(int(port[:9]), place))
+        return cls(scheme, _checked_host(host, place), _checked_port(int(port), place))
 
     @classmethod
     def _from_path(cls, path: str, place: str) -> Address:
@@ -137,8 +150,12 @@ class Address:
             raise AddressError(f"{place!r} names no path; write it as in unix:///tmp/echo.sock")
         if "\0" in path:
             raise AddressError(f"{place!r}: a path cannot hold a zero byte")
+        try:
+            length = len(path.encode(errors="surrogateescape"))
+        except UnicodeError:
+            raise AddressError(f"{place!r}: that path cannot be written in UTF-8") from None
         # The "@" of an abstract name stands for its leading zero byte.
-        if len(path.encode(errors="surrogateescape")) > UNIX_PATH_MAX:
+        if length > UNIX_PATH_MAX:
             raise AddressError(
                 f"{place!r}: the path is longer than the {UNIX_PATH_MAX} bytes that a Unix "
                 "socket's name may have"

@@ -11,6 +11,8 @@ to handlers/, and when bytes are read and written to servers/conversation.py.
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -55,7 +57,7 @@ class Framing:
     unfinished = 0
 
     def feed(self, data: bytes) -> None:
-        """Take what arrived. Call next() until it returns None before feeding again."""
+        """Take what arrived. What next() has not given yet comes before it."""
         raise NotImplementedError
 
     def next(self) -> bytes | None:
@@ -79,6 +81,8 @@ class Framing:
         return type(self)(max_message=self.max_message)
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
+        if max_message < 1:
+            raise SettingError(f"max_message must be at least 1 byte, not {max_message}")
         self.max_message = max_message
 
     def __repr__(self) -> str:
@@ -96,23 +100,26 @@ class RawFraming(Framing):
 
     def __init__(self, max_message: int = CHUNK) -> None:
         super().__init__(min(max_message, CHUNK))
-        self._data = b""
+        # One by one, never joined: the same chunks give the same messages, however
+        # late next() is called.
+        self._messages: deque[bytes] = deque()
 
     def feed(self, data: bytes) -> None:
-        self._data = self._data + data if self._data else data
+        self._messages.extend(_cut(data, self.max_message))
 
     def next(self) -> bytes | None:
-        data = self._data
-        if not data:
-            return None
-        self._data = data[self.max_message :]
-        return data[: self.max_message]
+        return self._messages.popleft() if self._messages else None
 
     def end(self) -> bytes | None:
         return None
 
     def wrap(self, message: bytes) -> bytes:
         return message
+
+
+def _cut(data: bytes, longest: int) -> list[bytes]:
+    # Mostly one piece, and slicing the whole of bytes copies nothing.
+    return [data[at : at + longest] for at in range(0, len(data), longest)]
 
 
 class DelimiterFraming(Framing):
@@ -349,7 +356,11 @@ class AutoFraming(Framing):
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         super().__init__(max_message)
         self._line: LineFraming | None = None
-        self._chunks: list[bytes] = []
+        # Chunks that next() has not looked at yet, and the messages that the one
+        # it looked at last was cut into. The switch happens in next(), so that
+        # what was asked before it is also answered as before it.
+        self._chunks: deque[bytes] = deque()
+        self._messages: deque[bytes] = deque()
         self._after_message = False
 
     @property
@@ -363,22 +374,34 @@ class AutoFraming(Framing):
     def feed(self, data: bytes) -> None:
         if self._line is not None:
             self._line.feed(data)
-        elif b"\n" in data:
-            if self._after_message and not data.strip(b"\r\n"):
-                # Only the first end belongs to the message before; more of them
-                # are empty lines.
-                data = data[data.index(b"\n") + 1 :]
-            self._line = LineFraming(self.max_message)
-            self._line.feed(data)
-        elif not (self._after_message and not data.strip(b"\r")):
-            limit = min(self.max_message, CHUNK)
-            self._chunks += [data[at : at + limit] for at in range(0, len(data), limit)]
-            self._after_message = True
+        elif data:
+            self._chunks.append(data)
 
     def next(self) -> bytes | None:
-        if self._chunks:
-            return self._chunks.pop(0)
-        return None if self._line is None else self._line.next()
+        if self._line is not None:
+            return self._line.next()
+        if self._messages:
+            return self._messages.popleft()
+        while self._chunks:
+            data = self._chunks.popleft()
+            if b"\n" in data:
+                return self._switch(data)
+            # A lone CR behind a message is the first half of its end.
+            if data.strip(b"\r") or not self._after_message:
+                self._after_message = True
+                self._messages.extend(_cut(data, min(self.max_message, CHUNK)))
+                return self._messages.popleft()
+        return None
+
+    def _switch(self, data: bytes) -> bytes | None:
+        if self._after_message and not data.strip(b"\r\n"):
+            # Only the first end belongs to the message before; more of them are
+            # empty lines.
+            data = data[data.index(b"\n") + 1 :]
+        self._line = LineFraming(self.max_message)
+        self._line.feed(data + b"".join(self._chunks))
+        self._chunks.clear()
+        return self._line.next()
 
     def end(self) -> bytes | None:
         return None if self._line is None else self._line.end()
@@ -418,21 +441,26 @@ def make_framing(spec: FramingSpec, max_message: int = MAX_MESSAGE) -> Callable[
     if isinstance(spec, type) and issubclass(spec, Framing):
         return partial(spec, max_message=max_message)
     if not isinstance(spec, str):
+        if not callable(spec):
+            raise SettingError(f"{spec!r} is not a framing; {suggest('', FRAMINGS)}")
         return spec  # type: ignore[return-value]  # a class that is no Framing was given
     name, colon, parameter = spec.partition(":")
     if name not in FRAMINGS:
         raise SettingError(f"unknown framing {spec!r}; {suggest(name, FRAMINGS)}")
     kind = FRAMINGS[name]
     if kind is FixedFraming:
-        if not (parameter.isascii() and parameter.isdigit()):
+        if not (parameter.isascii() and parameter.isdigit()) or len(parameter) > 18:
             raise SettingError(f"framing {spec!r} needs a size, as in fixed:16")
         return FixedFraming(int(parameter), max_message=max_message).fresh
     if kind is DelimiterFraming:
         # Escapes, because the delimiters people use are hard to type: \0, \t, \x1e.
         # By way of latin-1, so that every byte that is not an escape stays as it is.
+        # An escape that Python does not know is only a warning to the codec.
         try:
-            delimiter = parameter.encode().decode("unicode_escape").encode("latin-1")
-        except UnicodeError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)
+                delimiter = parameter.encode().decode("unicode_escape").encode("latin-1")
+        except (UnicodeError, DeprecationWarning):
             raise SettingError(
                 f"framing {spec!r}: cannot read that delimiter; write it as in delimiter:; "
                 "or delimiter:\\x1e"

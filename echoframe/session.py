@@ -204,10 +204,18 @@ class Session:
 
     def _fail(self, error: Exception) -> bytes:
         self.failure = error
-        self._hang_up("protocol" if isinstance(error, ProtocolError) else "error")
+        if isinstance(error, ProtocolError):
+            # Nobody's mistake here, so nobody needs to see the way it came; and that
+            # leads through this session, a cycle for each peer that breaks the rules.
+            error.__traceback__ = None
+            self._hang_up("protocol")
+        else:
+            self._hang_up("error")
         return b""
 
     def _hang_up(self, reason: str) -> None:
+        # Whatever still arrives is not answered, on any way in.
+        self.feed = _no_more
         self.closing = True
         self.pending = False
         if self.reason is None:
@@ -216,9 +224,8 @@ class Session:
     def close(self, reason: str) -> None:
         """The conversation is over: tell the handler. Harmless when repeated.
 
-        `reason` counts only if the session has not found one itself.
-
-        Errors: whatever on_close() raises.
+        `reason` counts only if the session has not found one itself. What on_close()
+        raises is kept in `failure`, unless something else went wrong before.
         """
         if self._on_message is _closed:
             return
@@ -226,25 +233,29 @@ class Session:
         # server that sees ten thousand connections a second leaves the garbage
         # collector nothing to look for.
         self._on_message = _closed
-        self.feed = _closed_feed
-        handler = self.handler
+        self.feed = _closed
         self.closing = True
         if self.reason is None:
             self.reason = reason
         source, self._source = self._source, None
+        handler = self.handler
         try:
-            if source is not None:
-                source.close()  # type: ignore[attr-defined]  # replies() is a generator
-        finally:
-            if type(handler).on_close is not Handler.on_close:
-                handler.on_close(self.reason)
+            try:
+                if source is not None:
+                    source.close()  # type: ignore[attr-defined]  # replies() is a generator
+            finally:
+                if type(handler).on_close is not Handler.on_close:
+                    handler.on_close(self.reason)
+        except Exception as error:
+            if self.failure is None:
+                self.failure = error
 
 
-def _closed(message: bytes) -> Answer:
-    raise RuntimeError("this session is closed")
+def _no_more(data: bytes) -> bytes:
+    return b""
 
 
-def _closed_feed(data: bytes) -> bytes:
+def _closed(data: bytes) -> bytes:
     raise RuntimeError("this session is closed")
 
 

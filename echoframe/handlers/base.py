@@ -6,22 +6,26 @@ Nothing here holds a socket, so a handler runs on every model and in a test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 from ..framing import FramingSpec
 
 __all__ = ["Answer", "FunctionHandler", "Handler", "Peer", "Reply", "replies", "runs_async"]
 
 
+Data = bytes | bytearray | memoryview
+
+
 class Reply:
     """What a handler says, and whether the conversation ends behind it.
 
-    `data` is bytes, str (sent as UTF-8), or None to say nothing.
+    `data` is bytes-like, str (sent as UTF-8), or None to say nothing.
     """
 
     __slots__ = ("close", "data")
 
-    def __init__(self, data: bytes | str | None = None, close: bool = False) -> None:
+    def __init__(self, data: Data | str | None = None, close: bool = False) -> None:
         self.data = data
         self.close = close
 
@@ -37,17 +41,45 @@ class Reply:
 
 
 # What a handler may return. The order in which it is understood is in replies().
-Answer = bytes | bytearray | memoryview | str | None | Reply | Iterable[Any]
+Answer = Data | str | None | Reply | Iterable[Any]
 
 
-class Peer(NamedTuple):
-    """Who is at the other end, in the words of Address."""
+class Peer:
+    """Who is at the other end, in the words of Address: HOST:PORT, or a path.
 
-    remote: str
-    local: str
-    transport: str
-    # Facts about the peer's certificate, where there is one.
-    tls: Any = None
+    `remote`, `local` and `transport` are text; `tls` holds the facts about the
+    peer's certificate, where there is one.
+    """
+
+    __slots__ = ("_local", "_remote", "tls", "transport")
+
+    def __init__(
+        self,
+        remote: str | Callable[[], str],
+        local: str | Callable[[], str],
+        transport: str,
+        tls: Any = None,
+    ) -> None:
+        # A name may be a function that makes it: most handlers never ask.
+        self._remote = remote
+        self._local = local
+        self.transport = transport
+        self.tls = tls
+
+    @property
+    def remote(self) -> str:
+        if not isinstance(self._remote, str):
+            self._remote = self._remote()
+        return self._remote
+
+    @property
+    def local(self) -> str:
+        if not isinstance(self._local, str):
+            self._local = self._local()
+        return self._local
+
+    def __repr__(self) -> str:
+        return f"Peer({self.remote!r}, {self.local!r}, {self.transport!r})"
 
 
 _NOBODY = Peer("nobody", "nobody", "none")
@@ -173,6 +205,11 @@ def _unusable(answer: object) -> TypeError:
 
 def runs_async(function: Any) -> bool:
     """Tell whether calling this gives a coroutine (or an asynchronous generator)."""
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is None:
+        # An object that can be called.
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004  # its code is wanted
     # CO_COROUTINE | CO_ASYNC_GENERATOR, without importing inspect for two bits.
     return code is not None and bool(code.co_flags & (0x80 | 0x200))

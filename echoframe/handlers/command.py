@@ -54,8 +54,9 @@ class CommandHandler(Handler):
         if name is None:
             return self.otherwise(message)
         method = getattr(self, name)
-        code = getattr(getattr(method, "__func__", None), "__code__", None)
-        if code is not None and code.co_argcount > 1:
+        # Arguments besides self or cls, which a static method does not have.
+        code = getattr(method, "__code__", None)
+        if code is not None and code.co_argcount > hasattr(method, "__self__"):
             return method(message)  # type: ignore[no-any-return]  # the user's method
         return method()  # type: ignore[no-any-return]  # the user's method
 
@@ -75,7 +76,9 @@ def _commands_of(cls: type) -> dict[bytes, str]:
     # that replacing a method replaces the command's answer.
     for kind in reversed(cls.__mro__):
         for attribute, value in vars(kind).items():
-            name = getattr(value, "__command__", None)
+            # @staticmethod and @classmethod do not show the marks of what they wrap.
+            marked = value if hasattr(value, "__command__") else getattr(value, "__func__", None)
+            name = getattr(marked, "__command__", None)
             if isinstance(name, str):
                 found[name.encode().lower()] = attribute
     return found

@@ -110,7 +110,7 @@ class Registry:
             )
         if name in self:
             raise SettingError(
-                f"the handler name {name!r} is taken; choose another one ({suggest(name, self)})"
+                f"the handler name {name!r} is taken; choose another one ({suggest('', self)})"
             )
         protocol = Protocol.of(handler, name, framing, client_framing, reply_size)
         self._protocols[name] = protocol
@@ -146,28 +146,40 @@ class Registry:
 
         Errors: UnknownHandler, with what is known and the near misses.
         """
-        if isinstance(handler, Protocol):
-            return handler
+        found = self.resolve(handler)
+        if isinstance(found, Protocol):
+            return found
+        for protocol in self._all().values():
+            # Not `is`: a bound method is a new object each time.
+            if protocol.handler == found:
+                return protocol
+        named = isinstance(handler, str) and ":" not in handler
+        return Protocol.of(found, handler if named else None)
+
+    def resolve(self, handler: HandlerSpec) -> Any:
+        """Give what a name stands for; anything but a name is given back.
+
+        What a "module:attribute" leads to may be anything, such as a socketserver
+        handler class, which has no protocol.
+
+        Errors: UnknownHandler, with what is known and the near misses.
+        """
         if not isinstance(handler, str):
-            for protocol in self._all().values():
-                if protocol.handler is handler:
-                    return protocol
-            return Protocol.of(handler)
+            return handler
         protocols = self._all()
         if handler in protocols:
             return protocols[handler]
         if ":" in handler:
-            return self.find(_load(handler))
+            return self.resolve(_load(handler))
         for entry_point in _entry_points():
             if entry_point.name == handler:
                 try:
-                    found = entry_point.load()
+                    return self.resolve(entry_point.load())
                 except Exception as error:
                     raise UnknownHandler(
                         f"cannot load {handler!r} from {entry_point.value}: "
                         f"{type(error).__name__}: {error}"
                     ) from error
-                return Protocol.of(found, handler) if callable(found) else self.find(found)
         raise UnknownHandler(f"unknown handler {handler!r}; {suggest(handler, self)}")
 
     def __contains__(self, name: object) -> bool:
@@ -175,11 +187,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[str]:
         """The names, without importing what other packages registered."""
-        names = list(self._all())
-        yield from names
-        for entry_point in _entry_points():
-            if entry_point.name not in names:
-                yield entry_point.name
+        yield from self.sources()
 
     def _all(self) -> dict[str, Protocol]:
         if self._parent is None:
@@ -228,7 +236,9 @@ def _load(path: str) -> Any:
             f"{path!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     finally:
-        sys.path.remove("")
+        # Unless the module has tidied up itself.
+        if "" in sys.path:
+            sys.path.remove("")
     for part in attribute.split("."):
         try:
             found = getattr(found, part)

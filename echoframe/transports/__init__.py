@@ -63,7 +63,11 @@ def _inherit(address: Address) -> Listener:
     if sock.type == socket.SOCK_DGRAM:
         scheme = "udp"
     known = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
-    if sock.family not in known or (scheme == "udp" and sock.family == known[2]):
+    if (
+        sock.family not in known
+        or sock.type not in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        or (scheme == "udp" and sock.family == known[2])
+    ):
         sock.detach()
         raise ListenError(f"{address}: a socket of that kind cannot be served here")
     try:
@@ -73,6 +77,9 @@ def _inherit(address: Address) -> Listener:
     else:
         sock.detach()
         raise ListenError(f"{address}: that socket is connected; a listening one is needed")
+    if scheme == "tcp":
+        # As for a listener of our own, see Tcp.bind().
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.set_inheritable(number, False)
     sock.setblocking(False)
     return Listener(

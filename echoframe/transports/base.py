@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,7 +56,11 @@ class Transport:
 
     def accept(self, sock: socket.socket) -> tuple[Any, Any]:
         """Take what arrived: (request, client address), as socketserver knows them."""
-        return sock.accept()
+        request, client_address = sock.accept()
+        if sys.platform != "linux":
+            # Elsewhere the listener's non-blocking flag may be handed on as well.
+            request.setblocking(True)
+        return request, client_address
 
     def finish(self, request: Any) -> None:
         """Say that nothing more will be sent to this peer."""
@@ -110,7 +115,10 @@ class Listener:
 
     def close(self) -> None:
         if os.getpid() == self.owner:
-            self.transport.unbind(self.socket, self.address, self.mark)
+            # Once only: after that, a file there is somebody else's, even if its
+            # inode's number is the same again.
+            mark, self.mark = self.mark, None
+            self.transport.unbind(self.socket, self.address, mark)
         else:
             self.socket.close()
 
@@ -118,8 +126,7 @@ class Listener:
 # What bind() may refuse, and what to do about it.
 _ADVICE = {
     errno.EADDRINUSE: "is in use; stop whoever listens there, or choose another one",
-    errno.EACCES: "needs a permission that this user lacks; ports below 1024 are for root, "
-    "so choose one above",
+    errno.EACCES: "needs a permission that this user lacks",
     errno.EPERM: "needs a permission that this user lacks",
     errno.EADDRNOTAVAIL: "is not an address of this machine",
     errno.EAFNOSUPPORT: "is of a kind that this machine does not support",
@@ -131,6 +138,8 @@ def listen_error(address: Address, error: OSError) -> EchoframeError:
     advice = _ADVICE.get(error.errno or 0)
     if advice is None:
         return ListenError(f"cannot listen at {address}: {error.strerror or error}", error.errno)
+    if error.errno == errno.EACCES and 0 < address.port < 1024:
+        advice += "; ports below 1024 are for root, so choose one above"
     return ListenError(f"{address} {advice}", error.errno)
 
 

@@ -29,11 +29,9 @@ class Tcp(Transport):
         return sock
 
     def accept(self, sock: socket.socket) -> tuple[Any, Any]:
-        request, client_address = sock.accept()
+        request, client_address = super().accept(sock)
         if sys.platform != "linux":
-            # Elsewhere the listener's non-blocking flag may be handed on as well,
-            # and the option may not.
-            request.setblocking(True)
+            # Elsewhere the option may not be handed on.
             request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return request, client_address
 
@@ -73,7 +71,9 @@ def bind_inet(address: Address, kind: int, options: ListenOptions) -> socket.soc
         except OSError as error:
             sock.close()
             refused = error
-            if address.host or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            # A name may stand for an address of a family that this machine lacks,
+            # as localhost often does in containers; for all else the first counts.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 break
     assert refused is not None  # getaddrinfo never gives an empty list
     raise listen_error(address, refused) from None

@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from typing import Any
 
 from ..address import Address
@@ -23,6 +24,9 @@ __all__ = ["Unix"]
 # server's kernel answers at once, unless its backlog is full.
 STALE_CHECK_TIMEOUT = 1.0
 
+# How long to wait before asking again whether a backlog has a place.
+FULL_BACKLOG_PAUSE = 0.01
+
 
 class Unix(Transport):
     """A stream to another program on this machine."""
@@ -30,27 +34,23 @@ class Unix(Transport):
     scheme = "unix"
 
     def bind(self, address: Address, options: ListenOptions) -> socket.socket:
+        abstract = address.path.startswith("@")
+        mark: object = None
+        if not abstract:
+            _remove_stale(address)
         sock = socket.socket(socket.AF_UNIX, self.kind)
         try:
-            abstract = address.path.startswith("@")
-            if not abstract:
-                _remove_stale(address)
-                if options.unix_mode is not None:
-                    # Before bind(), so that the file is never open to more people
-                    # than it should be, not even for a moment.
-                    os.fchmod(sock.fileno(), options.unix_mode)
             sock.bind(address.sockaddr_un)
             if not abstract:
+                mark = self.mark(address)
+                # In time: nobody gets in before listen().
                 if options.unix_owner is not None:
                     os.chown(address.path, *options.unix_owner)
                 if options.unix_mode is not None:
                     os.chmod(address.path, options.unix_mode)
         except OSError as error:
-            sock.close()
+            self.unbind(sock, address, mark)
             raise listen_error(address, error) from None
-        except BaseException:
-            sock.close()
-            raise
         return sock
 
     def mark(self, address: Address) -> object:
@@ -71,15 +71,25 @@ class Unix(Transport):
         sock.close()
 
     def connect(self, address: Address, timeout: float, source: Address | None) -> socket.socket:
+        deadline = time.monotonic() + timeout
         sock = socket.socket(socket.AF_UNIX, self.kind)
         try:
             sock.settimeout(timeout)
             if source is not None:
                 sock.bind(source.sockaddr_un)
-            sock.connect(address.sockaddr_un)
+            while True:
+                try:
+                    sock.connect(address.sockaddr_un)
+                    break
+                except BlockingIOError:
+                    # The backlog is full. A socket with a timeout is not made to
+                    # wait for a place in it, and there is nothing to poll for.
+                    if time.monotonic() > deadline:
+                        raise TimeoutError from None
+                    time.sleep(FULL_BACKLOG_PAUSE)
         except OSError as error:
             sock.close()
-            raise connect_error(address, error, timeout) from None
+            raise connect_error(address, error, timeout, source) from None
         return sock
 
     def peer_name(self, request: Any, client_address: Any) -> str:
@@ -95,7 +105,8 @@ def _remove_stale(address: Address) -> None:
     # A server that was killed leaves its file behind, and bind() would refuse.
     try:
         found = os.lstat(address.path)
-    except FileNotFoundError:
+    except OSError:
+        # Nothing there, or nothing that can be seen: bind() will say what is wrong.
         return
     if not stat.S_ISSOCK(found.st_mode):
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "a file that is no socket"
@@ -105,7 +116,10 @@ def _remove_stale(address: Address) -> None:
         try:
             knock.connect(address.path)
         except ConnectionRefusedError:
-            os.unlink(address.path)
+            try:
+                os.unlink(address.path)
+            except OSError as error:
+                raise listen_error(address, error) from None
             return
         except FileNotFoundError:
             return
