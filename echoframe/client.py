@@ -1,4 +1,4 @@
-"""Client: one conversation, from the side that asks. probe: where one could be had.
+"""Client: one conversation, from the side that asks.
 
 Rule 1: every wait has a deadline.
 Rule 2: it reads while it writes. Two programs that only write, each waiting for
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import select
 import socket
 import time
@@ -22,8 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from .address import Address
+from .deadlines import checked_seconds, milliseconds
 from .errors import (
-    AddressError,
     ConnectError,
     ConnectionEnded,
     ProtocolError,
@@ -34,11 +33,10 @@ from .framing import Framing, FramingSpec, RawFraming, make_framing
 from .handlers import HandlerSpec, Registry
 from .handlers import registry as shared_registry
 from .transports import transport_of
-from .transports.base import connect_error, look_up
-from .transports.tcp import is_its_own_peer
+from .transports.base import connect_error
 from .transports.udp import LARGEST_DATAGRAM
 
-__all__ = ["Client", "probe"]
+__all__ = ["Client"]
 
 log = logging.getLogger("echoframe.client")
 
@@ -55,12 +53,6 @@ MOST_DUE = 1024
 # server that is being restarted is back within a few of them.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
-
-# A day. Whoever waits longer has no deadline, and poll() counts milliseconds in 32 bits.
-LONGEST_TIMEOUT = 86400.0
-
-# Sockets that a probe has open at once: a quarter of the usual 1,024 descriptors.
-PROBES_AT_ONCE = 256
 
 
 class Client:
@@ -105,7 +97,7 @@ class Client:
         registry: Registry | None = None,
     ) -> None:
         self.address = Address.parse(address)
-        self.timeout = _seconds(timeout)
+        self.timeout = checked_seconds(timeout)
         if retry < 0:
             raise SettingError(f"retry={retry}: a number of further attempts, so 0 or more")
         known = shared_registry if registry is None else registry
@@ -341,7 +333,7 @@ class Client:
         poller.register(
             self._sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
         )
-        found = poller.poll(_milliseconds(deadline))
+        found = poller.poll(milliseconds(deadline))
         if not found:
             return False
         # Errors and hang-ups are reported to whoever waits: reading and writing
@@ -584,108 +576,6 @@ class _Datagrams(Framing):
         return message
 
 
-def probe(host: str, ports: int | str | Iterable[int], timeout: float = 1.0) -> dict[int, str]:
-    """Tell which TCP ports of a host would take a connection.
-
-    `ports` is a number, numbers, or text such as "20-25,80,443". Gives for each, in
-    that order, "open", "refused" (the host says that nobody listens) or "filtered"
-    (no answer within `timeout` seconds, or no way there). Of a name with several
-    addresses, the best answer counts.
-
-    As many as 256 are tried at once, so that it takes no longer than the timeout
-    for every 256 ports and addresses.
-
-    Errors: AddressError for ports that are none and a host that nobody knows.
-    """
-    timeout = _seconds(timeout)
-    wanted = _parse_ports(ports)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    place = Address.parse((host or "localhost", wanted[0]))
-    found = look_up(place, socket.SOCK_STREAM, passive=False)
-    waiting = deque(
-        (port, family, (where[0], port, *where[2:]))
-        for port in wanted
-        for family, _, _, _, where in found
-    )
-    answers = dict.fromkeys(wanted, "filtered")
-    rank = ("filtered", "refused", "open")
-    poller = select.poll()
-    # In the order in which they were begun, and so in that of their deadlines.
-    begun: dict[int, tuple[socket.socket, int, float]] = {}
-
-    def note(port: int, sock: socket.socket, error: int) -> None:
-        if error == 0 and not is_its_own_peer(sock):
-            answer = "open"
-        else:
-            answer = "refused" if error in (0, errno.ECONNREFUSED) else "filtered"
-        answers[port] = max(answers[port], answer, key=rank.index)
-        sock.close()
-
-    try:
-        while waiting or begun:
-            while waiting and len(begun) < PROBES_AT_ONCE:
-                port, family, where = waiting[0]
-                try:
-                    sock = socket.socket(family, socket.SOCK_STREAM)
-                except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE):
-                        if begun:
-                            # No more descriptors: some come free with the answers.
-                            break
-                        raise
-                    # A family that this machine does not have: no way there.
-                    waiting.popleft()
-                    continue
-                waiting.popleft()
-                sock.setblocking(False)
-                result = sock.connect_ex(where)
-                if result == errno.EINPROGRESS:
-                    begun[sock.fileno()] = (sock, port, time.monotonic() + timeout)
-                    poller.register(sock, select.POLLOUT)
-                else:
-                    note(port, sock, result)
-            if not begun:
-                continue
-            first = next(iter(begun.values()))
-            for number, _ in poller.poll(_milliseconds(first[2])):
-                sock, port, _ = begun.pop(number)
-                poller.unregister(number)
-                note(port, sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-            now = time.monotonic()
-            while begun and (first := next(iter(begun.values())))[2] <= now:
-                del begun[first[0].fileno()]
-                poller.unregister(first[0])
-                note(first[1], first[0], errno.ETIMEDOUT)
-    finally:
-        for sock, _, _ in begun.values():
-            sock.close()
-    return answers
-
-
-def _parse_ports(ports: int | str | Iterable[int]) -> list[int]:
-    numbers: list[int] = []
-    if isinstance(ports, int):
-        numbers.append(ports)
-    elif isinstance(ports, str):
-        for part in ports.split(","):
-            low, dash, high = (text.strip() for text in part.partition("-"))
-            ends = [low, high] if dash else [low]
-            if not all(end.isascii() and end.isdigit() and len(end) < 6 for end in ends):
-                raise AddressError(f"ports {ports!r}: write numbers and ranges, as in 20-25,80,443")
-            if int(ends[0]) > int(ends[-1]):
-                raise AddressError(f"ports {ports!r}: the range {part.strip()} runs backwards")
-            numbers += range(int(ends[0]), int(ends[-1]) + 1)
-    else:
-        numbers += ports
-    for number in numbers:
-        if not isinstance(number, int) or not 1 <= number <= 65535:
-            raise AddressError(f"port {number!r} is not a number between 1 and 65535")
-    if not numbers:
-        raise AddressError("no ports to probe; give some, as in 20-25,80,443")
-    return list(dict.fromkeys(numbers))
-
-
 def _parse_source(source: Any, address: Address) -> Address:
     if isinstance(source, str):
         # Without a port any will do, not the port where servers listen.
@@ -696,19 +586,6 @@ def _parse_source(source: Any, address: Address) -> Address:
     if found.scheme == "fd" or (found.scheme == "unix") != (address.scheme == "unix"):
         raise SettingError(f"source {found} cannot reach {address}: they are of different kinds")
     return found
-
-
-def _seconds(timeout: float) -> float:
-    if not (0 < timeout <= LONGEST_TIMEOUT):
-        raise SettingError(
-            f"timeout={timeout!r}: seconds, more than 0 and at most {LONGEST_TIMEOUT:,.0f}"
-        )
-    return float(timeout)
-
-
-def _milliseconds(deadline: float) -> int:
-    # Rounded up: a poll that ends a little early would find the deadline not passed yet.
-    return max(0, math.ceil((deadline - time.monotonic()) * 1000))
 
 
 def _as_bytes(message: bytes | str) -> bytes:

@@ -98,13 +98,16 @@ class RawFraming(Framing):
     name = "raw"
     has_boundaries = False
 
+    # What waits for next(), one by one and never joined: the same chunks give the
+    # same messages, however late it is called. None until there is something.
+    _messages: deque[bytes] | None = None
+
     def __init__(self, max_message: int = CHUNK) -> None:
         super().__init__(min(max_message, CHUNK))
-        # One by one, never joined: the same chunks give the same messages, however
-        # late next() is called.
-        self._messages: deque[bytes] = deque()
 
     def feed(self, data: bytes) -> None:
+        if self._messages is None:
+            self._messages = deque()
         self._messages.extend(_cut(data, self.max_message))
 
     def next(self) -> bytes | None:

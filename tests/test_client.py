@@ -20,7 +20,7 @@ import pytest
 
 from echoframe import client as client_module
 from echoframe.address import Address
-from echoframe.client import Client, probe
+from echoframe.client import Client
 from echoframe.errors import (
     AddressError,
     ConnectError,
@@ -35,6 +35,7 @@ from echoframe.errors import (
 from echoframe.framing import LineFraming
 from echoframe.handlers import Handler, Registry
 from echoframe.handlers.registry import Protocol
+from echoframe.probing import probe
 from echoframe.transports.tcp import Tcp
 
 # For what must happen, and for what must not.
@@ -1032,7 +1033,7 @@ def test_a_probe_asks_all_ports_at_once() -> None:
 def test_more_ports_than_sockets_at_once_are_asked_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "PROBES_AT_ONCE", 1)
+    monkeypatch.setattr("echoframe.probing.PROBES_AT_ONCE", 1)
     with full_backlog() as one, full_backlog() as two:
         ports = [one, two]
         assert probe("127.0.0.1", ports, timeout=SHORT) == dict.fromkeys(ports, "filtered")
@@ -1060,7 +1061,7 @@ def test_a_probe_takes_ipv6() -> None:
 
 
 def test_a_socket_that_reached_itself_is_no_open_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "is_its_own_peer", lambda sock: True)
+    monkeypatch.setattr("echoframe.probing.is_its_own_peer", lambda sock: True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert probe("127.0.0.1", port) == {port: "refused"}

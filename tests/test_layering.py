@@ -29,10 +29,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 ROWS = [
     {"errors", "version"},
-    {"framing", "address"},
+    {"framing", "address", "deadlines"},
     {"handlers"},
     {"session", "transports"},
-    {"servers", "client"},
+    {"servers", "client", "probing"},
     {"compare", "testing", "admin", "adopt"},
     {"cli"},
     # The public face, and `python -m echoframe`.

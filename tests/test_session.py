@@ -625,10 +625,6 @@ def test_what_on_close_raises_is_kept_unless_something_failed_before() -> None:
     assert (str(session.failure), session.reason) == ("first", "error")
 
 
-class Weak(Session):
-    __slots__ = ("__weakref__",)
-
-
 @pytest.mark.parametrize("make", [LineFraming, RawFraming, AutoFraming, LengthFraming])
 @pytest.mark.parametrize("end", ["close", "reply", "protocol", "pending"])
 def test_a_closed_session_is_freed_without_the_garbage_collector(
@@ -645,7 +641,7 @@ def test_a_closed_session_is_freed_without_the_garbage_collector(
     gc.disable()
     try:
         framing = make()
-        session = Weak(FunctionHandler(answer), framing, write_buffer=1, trace=lambda message: None)
+        session = Session(FunctionHandler(answer), framing, write_buffer=1, trace=lambda message: None)
         session.open()
         session.feed(framing.wrap(end.encode()))
         assert session.closing == (end in ("reply", "protocol"))

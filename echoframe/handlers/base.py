@@ -47,36 +47,15 @@ Answer = Data | str | None | Reply | Iterable[Any]
 class Peer:
     """Who is at the other end, in the words of Address: HOST:PORT, or a path.
 
-    `remote`, `local` and `transport` are text; `tls` holds the facts about the
-    peer's certificate, where there is one.
+    A server gives its handlers a subclass that finds the names when it is asked.
     """
 
-    __slots__ = ("_local", "_remote", "tls", "transport")
-
-    def __init__(
-        self,
-        remote: str | Callable[[], str],
-        local: str | Callable[[], str],
-        transport: str,
-        tls: Any = None,
-    ) -> None:
-        # A name may be a function that makes it: most handlers never ask.
-        self._remote = remote
-        self._local = local
+    def __init__(self, remote: str, local: str, transport: str, tls: Any = None) -> None:
+        self.remote = remote
+        self.local = local
         self.transport = transport
+        # The facts about the peer's certificate, where there is one.
         self.tls = tls
-
-    @property
-    def remote(self) -> str:
-        if not isinstance(self._remote, str):
-            self._remote = self._remote()
-        return self._remote
-
-    @property
-    def local(self) -> str:
-        if not isinstance(self._local, str):
-            self._local = self._local()
-        return self._local
 
     def __repr__(self) -> str:
         return f"Peer({self.remote!r}, {self.local!r}, {self.transport!r})"

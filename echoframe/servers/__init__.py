@@ -13,7 +13,8 @@ from ..errors import SettingError, suggest
 from ..handlers import HandlerSpec
 from .base import Server
 from .fork import ForkingMixIn, ForkServer
-from .lifecycle import Lifecycle, Report
+from .life import Report
+from .lifecycle import Lifecycle
 from .settings import SETTINGS, Setting
 from .single import SingleServer
 from .thread import ThreadingMixIn, ThreadServer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import socket
 import socketserver
 import time
@@ -23,7 +24,8 @@ from ..session import Session
 from ..transports import Listener, ListenOptions, bind
 from .conversation import Conversation, answer_datagram, drop_rest
 from .kernel import somaxconn, unread, wait_until_sent
-from .lifecycle import Connection, Lifecycle
+from .life import Connection
+from .lifecycle import Lifecycle
 from .rows import DRAIN, loose_row
 from .settings import check_settings
 
@@ -202,7 +204,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         for listener in self.listeners:
             # By a datagram socket the reply leaves, so it stays.
             if not listener.transport.datagrams:
-                listener.socket.close()
+                os.close(listener.socket.detach())
 
     # ----------------------------------------------------- one conversation
 
@@ -221,7 +223,7 @@ class Server(Lifecycle, socketserver.TCPServer):
             super().finish_request(request, client_address)
             return
         connection = self._life.open.get(id(request))
-        peer = self._peer(connection)
+        peer = None if connection is None else ConnectedPeer(self, connection)
         trace = log_received if self.log_messages else None
         if isinstance(request, tuple):
             message, sock = request
@@ -289,17 +291,6 @@ class Server(Lifecycle, socketserver.TCPServer):
         name = str(client_address) if connection is None else self._name(connection)
         logger.exception("the handler raised; the connection from %s is closed", name)
 
-    def _peer(self, connection: Connection | None) -> Peer | None:
-        if connection is None:
-            return None
-        listener: Listener = connection.listener or self.listeners[0]
-        # Names are made when somebody asks: most handlers never do.
-        return Peer(
-            functools.partial(self._name, connection),
-            functools.partial(_local_name, connection),
-            listener.transport.scheme,
-        )
-
     def _peer_name(self, connection: Connection) -> str:
         listener: Listener = connection.listener or self.listeners[0]
         try:
@@ -309,10 +300,29 @@ class Server(Lifecycle, socketserver.TCPServer):
             return str(connection.client_address)
 
 
-def _local_name(connection: Connection) -> str:
-    request = connection.request
-    sock: socket.socket = request[1] if isinstance(request, tuple) else request
-    return Address.of(sock.getsockname(), sock.family, sock.type).name
+class ConnectedPeer(Peer):
+    """The peer of a connection. Names are made when somebody asks: most handlers never do."""
+
+    tls = None
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+
+    @property
+    def transport(self) -> str:  # type: ignore[override]  # found when asked for
+        listener: Listener = self._connection.listener or self._server.listeners[0]
+        return listener.transport.scheme
+
+    @property
+    def remote(self) -> str:  # type: ignore[override]  # found when asked for
+        return self._server._name(self._connection)
+
+    @property
+    def local(self) -> str:  # type: ignore[override]  # found when asked for
+        request = self._connection.request
+        sock: socket.socket = request[1] if isinstance(request, tuple) else request
+        return Address.of(sock.getsockname(), sock.family, sock.type).name
 
 
 def is_handler_class(found: Any) -> bool:

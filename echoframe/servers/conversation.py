@@ -45,7 +45,9 @@ class Conversation:
     again even if nothing happens, or None.
     """
 
-    __slots__ = ("_cells", "_linger", "_out", "_row", "_sock", "_stage", "deadline", "session")
+    deadline: float | None = None
+    # What is being sent.
+    _out: bytes | memoryview = b""
 
     def __init__(
         self,
@@ -57,13 +59,10 @@ class Conversation:
         linger_timeout: float = 1.0,
     ) -> None:
         self.session = session
-        self.deadline: float | None = None
         self._sock = sock
         self._cells = cells
         self._row = row
         self._linger = linger_timeout
-        # What is being sent.
-        self._out: bytes | memoryview = b""
         self._stage: Callable[[], str] = self._open
 
     def step(self) -> str:
@@ -92,8 +91,9 @@ class Conversation:
             while self.step() is not DONE:
                 pass
         finally:
-            # For what no step has seen to: SystemExit in a handler, and the like.
-            self._over("error")
+            if self._stage is not _finished:
+                # For what no step has seen to: SystemExit in a handler, and the like.
+                self._done("error")
 
     # ---------------------------------------------------------------- stages
 
@@ -195,17 +195,15 @@ class Conversation:
 
     def _done(self, reason: str = "peer") -> str:
         self._out = b""
-        self._over(reason)
-        failure = self.session.failure
+        self._stage = _finished
+        session = self.session
+        session.close(reason)
+        failure = session.failure
         if isinstance(failure, ProtocolError):
             logger.info("peer broke the protocol: %s", failure)
         elif failure is not None:
             raise failure
         return DONE
-
-    def _over(self, reason: str) -> None:
-        self._stage = _finished
-        self.session.close(reason)
 
 
 def _finished() -> str:

@@ -21,18 +21,19 @@ import time
 from typing import Any, NoReturn
 
 from .base import Server
-from .lifecycle import GRACE, LOOK, Connection, Lifecycle, obey
+from .lazy import lazy
+from .life import Connection, obey
+from .lifecycle import GRACE, LOOK, Lifecycle
 from .rows import DRAIN, FINISH, ORDER, TIMEOUT
-from .wake import STOP, WAKE
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 
-# A child that has said goodbye is gone within microseconds; one that was killed
-# said nothing, and is looked for each second.
-SOON = 0.005
+# How soon the accept loop looks for the dead after a fork, and how often when
+# nothing happens (seconds).
+NAP = 0.01
 SOMETIMES = 1.0
 
-_OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+_OURS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
@@ -46,6 +47,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     max_connections = 500
     # The accept loop does it: a thread in the parent would be forked in mid-step.
     keeps_time = False
+    # After a fork each page that the parent writes to is copied, so the less it does
+    # between two forks, the less they cost.
+    batch = 16
 
     def _permits(self) -> int:
         if self.max_children != socketserver.ForkingMixIn.max_children:
@@ -56,8 +60,12 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         connection = self._hand_over(request)
         # Or the child would write what waits in these buffers a second time.
         _flush()
-        # A signal for the child must not meet the parent's handlers in it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+        life = self._life
+        life.forked = connection
+        # run()'s signal handlers know a child when they are in one. Other people's
+        # do not, so a signal for the child must not meet them before it has its own.
+        foreign = not life.runs
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS) if foreign else None
         try:
             pid = os.fork()
             if pid == 0:
@@ -68,9 +76,11 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self.shutdown_request(request)
             return
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if before is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         connection.pid = pid
-        self._children[connection.row] = connection
+        self._children[pid] = connection
+        self._nap = NAP
         self.close_request(request)
         # From here on it is the child's; only its end is waited for.
         connection.closing = False
@@ -78,11 +88,16 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     @property
     def active_children(self) -> set[int]:  # type: ignore[override]  # an attribute in socketserver
         """The processes that are still there."""
-        return {child.pid for child in self._children.values() if child.pid}
+        return set(self._children)
 
-    @property
+    # How long the accept loop may sleep while there are children, and when it must
+    # look at the deadlines.
+    _nap = NAP
+    _tend_at = 0.0
+
+    @lazy
     def _children(self) -> dict[int, Connection]:
-        return self.__dict__.setdefault("_children_", {})  # type: ignore[no-any-return]  # made here
+        return {}
 
     def _watches_itself(self) -> bool:
         # Only the child has the socket, and only the socket can tell whether a
@@ -91,19 +106,16 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     # --------------------------------------------------------- in the child
 
-    def _converse_and_exit(self, connection: Connection, before: set[Any]) -> NoReturn:
+    def _converse_and_exit(self, connection: Connection, before: set[Any] | None) -> NoReturn:
         status = 1
         try:
-            signal.signal(signal.SIGTERM, lambda *_: self._obey_order(connection))
-            signal.signal(signal.SIGALRM, lambda *_: self._look_at_itself(connection))
-            # The terminal sends SIGINT to everybody, and only the parent decides.
-            # A handler and not SIG_IGN, which programs that are started here would
-            # inherit.
-            signal.signal(signal.SIGINT, lambda *_: None)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if before is not None:
+                for number in _OURS:
+                    signal.signal(number, self._on_signal)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._close_in_child(connection)
-            if self._watches_itself() and self.idle_timeout:
-                signal.setitimer(signal.ITIMER_REAL, self.idle_timeout)
+            if self.idle_timeout and self._watches_itself():
+                self._look_at_itself(connection)
             try:
                 self.finish_request(connection.request, connection.client_address)
                 status = 0
@@ -115,8 +127,19 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             # Also for what is no Exception: a child never returns into the parent's
             # code.
             _flush()
-            self._life.wake.set(connection.row)
+            if self._life.rows.wanted:
+                self._life.wake.set()
             os._exit(status)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if os.getpid() == self._life.pid:
+            super()._on_signal(number, frame)
+        elif number == signal.SIGTERM:
+            assert self._life.forked is not None  # set before the fork
+            self._obey_order(self._life.forked)
+        # SIGINT does nothing in a child: the terminal sends it to everybody, and only
+        # the parent decides. (A handler and not SIG_IGN, which programs that are
+        # started here would inherit.)
 
     def _obey_order(self, connection: Connection) -> None:
         order = self._life.rows.cells[connection.row + ORDER]
@@ -138,6 +161,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self._life.rows.cells[connection.row + ORDER] = connection.ordered = order
             obey(connection, order)
         else:
+            signal.signal(signal.SIGALRM, lambda *_: self._look_at_itself(connection))
             signal.setitimer(signal.ITIMER_REAL, max(patience - silence, LOOK))
 
     # -------------------------------------------------------- in the parent
@@ -153,51 +177,45 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             return 0.0, False, False
         return super()._look_at(connection, now)
 
-    def _hear(self, records: list[int]) -> None:
-        super()._hear(records)
-        self._leaving.update(record for record in records if record not in (STOP, WAKE))
-
-    @property
-    def _leaving(self) -> set[int]:
-        """The rows whose processes have said goodbye."""
-        return self.__dict__.setdefault("_leaving_", set())  # type: ignore[no-any-return]  # made here
-
     def _between(self) -> float | None:
-        children = self._children
-        if not children:
+        if not self._children:
             return None
+        self.collect_children()
+        # Who has reason to wait for a row asks to be woken by the child that gives
+        # it back. Otherwise the dead are collected in passing: to wake for each of
+        # them would cost a switch of processes for each connection.
+        life = self._life
+        life.rows.wanted = not life.rows.free or life.draining
         now = time.monotonic()
-        times = self.__dict__.setdefault("_times_", [0.0, 0.0])
-        if now >= times[0]:
-            times[0] = now + SOMETIMES
-            self.collect_children()
-        else:
-            for row in tuple(self._leaving):
-                self._reap(row)
-        if now >= times[1]:
-            times[1] = now + (self._tend() or SOMETIMES)
-        return SOON if self._leaving else max(min(times) - now, 0.0)
+        if now >= self._tend_at:
+            self._tend_at = now + (self._tend() or SOMETIMES)
+        self._nap = min(self._nap * 2, SOMETIMES)
+        return min(self._nap, max(self._tend_at - now, 0.0))
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap our own children that have ended, and no others. Never blocks."""
-        for row in tuple(self._children):
-            self._reap(row)
-
-    def _reap(self, row: int) -> None:
-        connection = self._children.get(row)
-        if connection is None:
-            self._leaving.discard(row)
-            return
-        assert connection.pid  # set before it became a child
-        try:
-            if os.waitpid(connection.pid, os.WNOHANG)[0] == 0:
+        while self._children:
+            try:
+                # Only a look: it may be somebody else's child.
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                # The program waits for all its children, or ignores SIGCHLD.
+                found = None
+                for pid in self.active_children:
+                    self._bury(pid)
+            if found is None:
                 return
-        except ChildProcessError:
-            # The program waits for all its children, or ignores SIGCHLD.
-            pass
-        del self._children[row]
-        self._leaving.discard(row)
-        self._release(connection)
+            if found.si_pid not in self._children:
+                # Somebody else's stands in front of ours and hides them.
+                for pid in self.active_children:
+                    if _is_dead(pid):
+                        self._bury(pid)
+                return
+            os.waitpid(found.si_pid, 0)
+            self._bury(found.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        self._release(self._children.pop(pid))
 
     def _give_up(self) -> bool:
         for pid in self.active_children:
@@ -206,13 +224,20 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         return time.monotonic() > self._life.deadline + 2 * GRACE
 
 
+def _is_dead(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            # None, closed, or its disk is full: not for a server to die of.
-            pass
+    # Only stdout: stderr holds back no whole lines.
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        # None, closed, or its disk is full: not for a server to die of.
+        pass
 
 
 # The mix-in stands first: its process_request() is what this model replaces.

@@ -21,15 +21,14 @@ import logging
 import os
 import select
 import signal
-import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .conversation import Conversation
 from .kernel import quiet_for
+from .lazy import lazy
+from .life import Connection, Keeper, Life, Report, obey
 from .rows import (
     CUT,
     DRAIN,
@@ -41,12 +40,11 @@ from .rows import (
     SETTLED,
     TIMEOUT,
     UNFINISHED,
-    Rows,
 )
 from .settings import with_settings
-from .wake import STOP, WAKE, Wake
+from .wake import STOP
 
-__all__ = ["Connection", "Lifecycle", "Report"]
+__all__ = ["Lifecycle"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -67,103 +65,9 @@ _PEERS_OWN = {
 }
 
 
-class Report(NamedTuple):
-    """How a stop went."""
-
-    # Conversations that were served, in all.
-    served: int
-    # Open when the stop began, and ended by themselves or because they were idle.
-    finished: int
-    # Still open at the deadline.
-    cut: int
-    # The peers of the two above, as (name, "finished" or "cut").
-    who: tuple[tuple[str, str], ...]
-    # From the beginning of close() to its end.
-    seconds: float
-
-
-class Connection:
-    """An open connection, as the process that accepted it knows it."""
-
-    __slots__ = (
-        "accepted",
-        "away",
-        "client_address",
-        "closing",
-        "conversation",
-        "listener",
-        "name",
-        "ordered",
-        "pid",
-        "request",
-        "row",
-        "seen",
-        "since",
-        "thread",
-    )
-
-    def __init__(self, request: Any, client_address: Any, row: int, listener: Any) -> None:
-        self.request = request
-        self.client_address = client_address
-        self.row = row
-        # The listener it came from; who it is, for logs and reports.
-        self.listener = listener
-        self.name = ""
-        # Where it runs: set by the model.
-        self.thread: int | None = None
-        self.pid: int | None = None
-        # Set where a message handler's conversation runs in this process.
-        self.conversation: Conversation | None = None
-        # Its conversation was handed to another thread or process, which will
-        # release it.
-        self.away = False
-        # Its socket is being closed: nobody may shut it any more, since its number
-        # may be another connection's by then.
-        self.closing = False
-        self.ordered = 0
-        # What the row said at the last look, and since when it has said so.
-        self.seen: tuple[int, int, int] = (0, 0, 0)
-        self.accepted = self.since = time.monotonic()
-
-
 class _SecondSignal(BaseException):
     """Ends a conversation that runs in the main thread, where a signal handler can."""
 
-
-class _Life:
-    """What Lifecycle keeps for one server."""
-
-    def __init__(self, permits: int) -> None:
-        self.pid = os.getpid()
-        self.rows = Rows(permits)
-        # By the identity of the request, since a datagram's is a plain tuple.
-        self.open: dict[int, Connection] = {}
-        # Held for moments: while a socket is shut or let go, and while the table changes.
-        self.lock = threading.Lock()
-        self.wake = Wake()
-        self.keeper: _Keeper | None = None
-
-        self.stop_requested = False
-        # The thread that is in serve_forever().
-        self.serving: int | None = None
-        self.ended = threading.Event()
-        self.ended.set()
-        self.ready: Any = None
-        # Somebody waits for a row to come free.
-        self.wanted = False
-        self.rest_until = 0.0
-        self.complained = 0.0
-
-        self.draining = False
-        self.deadline = 0.0
-        self.cutting = False
-        self.closed = False
-        self.at_stop: list[Connection] = []
-        self.served = 0
-        self.signalled = 0
-
-
-_lazy = threading.Lock()
 
 # A mix-in has no base; the type checker may know what it will be mixed into.
 if TYPE_CHECKING:
@@ -196,6 +100,9 @@ class Lifecycle(_Base):
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
 
+    # How many connections to accept in one go before their conversations begin.
+    batch: ClassVar[int] = 1
+
     # How the last close() went.
     report: Report | None = None
     # The second signal, if run() was ended by one.
@@ -204,16 +111,9 @@ class Lifecycle(_Base):
     # The server's that this is mixed into.
     socket: Any
 
-    @property
-    def _life(self) -> _Life:
-        try:
-            life: _Life = self.__dict__["_life_"]
-            return life
-        except KeyError:
-            pass
-        with _lazy:
-            made: _Life = self.__dict__.setdefault("_life_", _Life(self._permits()))
-            return made
+    @lazy
+    def _life(self) -> Life:
+        return Life(self._permits())
 
     def _permits(self) -> int:
         return self.max_connections
@@ -315,6 +215,10 @@ class Lifecycle(_Base):
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
+        life.runs = True
+        # The kernel may hand a signal to any thread. Python runs the handler in this
+        # one, which may be asleep, so somebody must wake it.
+        wakeup = signal.set_wakeup_fd(life.wake.written_to, warn_on_full_buffer=False)
         try:
             try:
                 self.serve_forever()
@@ -322,6 +226,10 @@ class Lifecycle(_Base):
                 pass
             return self.close(0 if life.cutting else None)
         finally:
+            life.runs = False
+            signal.set_wakeup_fd(wakeup)
+            if life.closed:
+                life.wake.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -407,13 +315,11 @@ class Lifecycle(_Base):
                 life.rest_until = 0.0
             # In the kernel's backlog a connection waits at nobody's cost, so there
             # it stays while there is no room for it.
-            life.wanted = not free
+            life.rows.wanted = not free
             room = free and resting <= 0
             # Asked anew each time, because a program may replace its socket.
-            listeners = self._listeners() if room else ()
-            if len(watched) != len(listeners) or any(
-                watched.get(listener.fileno()) is not listener for listener in listeners
-            ):
+            listeners = self._listeners() if room else []
+            if [listener.fileno() for listener in listeners] != list(watched):
                 for number in watched:
                     watch.unregister(number)
                 watched = {listener.fileno(): listener for listener in listeners}
@@ -424,24 +330,37 @@ class Lifecycle(_Base):
                     self._hear(life.wake.clear())
                 elif free and not life.stop_requested:
                     life.ready = watched[number]
-                    self._handle_request_noblock()
+                    # All that are here first, then one after the other.
+                    taken = [self._accept() for _ in range(min(self.batch, len(free)))]
+                    for connection in taken:
+                        if connection is not None:
+                            self._begin(connection)
             if called_back:
                 self.service_actions()
 
     def _handle_request_noblock(self) -> None:
-        # The stdlib's moments in the stdlib's order; what is ours is the row.
+        connection = self._accept()
+        if connection is not None:
+            self._begin(connection)
+
+    # The stdlib's moments in the stdlib's order; what is ours is the row.
+
+    def _accept(self) -> Connection | None:
         try:
             request, client_address = self.get_request()
         except BlockingIOError:
             # Somebody else took it, or it went away.
-            return
+            return None
         except OSError as error:
             if error.errno in _PEERS_OWN:
                 logger.debug("a connection was lost before it was accepted: %s", error)
             else:
                 self._starve("accepting", error)
-            return
-        connection = self._take(request, client_address)
+            return None
+        return self._take(request, client_address)
+
+    def _begin(self, connection: Connection) -> None:
+        request, client_address = connection.request, connection.client_address
         try:
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
@@ -465,7 +384,7 @@ class Lifecycle(_Base):
         if self.keeps_time:
             keeper = life.keeper
             if keeper is None:
-                keeper = life.keeper = _Keeper(self._tend)
+                keeper = life.keeper = Keeper(self._tend)
                 keeper.start()
             elif keeper.asleep and self.idle_timeout:
                 keeper.wake.set()
@@ -492,7 +411,7 @@ class Lifecycle(_Base):
             del life.open[id(connection.request)]
             life.rows.give_back(connection.row)
             life.served += 1
-        if life.wanted or (life.draining and not life.open):
+        if life.rows.wanted or (life.draining and not life.open):
             life.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._log_closed(connection)
@@ -545,17 +464,17 @@ class Lifecycle(_Base):
         """
         return None
 
-    def _hear(self, records: list[int]) -> None:
+    def _hear(self, said: bytes) -> None:
         """What came by the wake-up descriptor; may be extended."""
-        if STOP in records:
+        if STOP in said:
             self.stop()
 
     def _wake(self) -> None:
         life = self._life
-        life.wake.set(WAKE)
+        life.wake.set()
         keeper = life.keeper
         if keeper is not None:
-            keeper.wake.set(WAKE)
+            keeper.wake.set()
 
     def _tend(self) -> float | None:
         """Give the orders that are due; in how many seconds to look again."""
@@ -592,7 +511,7 @@ class Lifecycle(_Base):
         if connection.conversation is None and connection.pid is None:
             # A handler class, or a conversation that has not begun.
             quiet = quiet_for(connection.request)
-            return (now - connection.accepted if quiet is None else quiet), True, True
+            return (now - connection.since if quiet is None else quiet), True, True
         cells, row = self._life.rows.cells, connection.row
         seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
         if seen != connection.seen:
@@ -647,7 +566,8 @@ class Lifecycle(_Base):
         keeper, life.keeper = life.keeper, None
         if keeper is not None:
             keeper.end()
-        life.wake.close()
+        if not life.runs:
+            life.wake.close()
         who = [
             (self._name(connection), "cut" if connection.ordered == CUT else "finished")
             for connection in life.at_stop
@@ -662,9 +582,6 @@ class Lifecycle(_Base):
 
     def _on_signal(self, number: int, frame: object) -> None:
         life = self._life
-        if os.getpid() != life.pid:
-            # A child that has not yet got handlers of its own; the parent decides.
-            return
         if not life.signalled:
             life.signalled = number
             self.stop()
@@ -677,47 +594,3 @@ class Lifecycle(_Base):
         if any(connection.thread == me for connection in life.open.copy().values()):
             # The conversation has this very thread, and may be deaf to its socket.
             raise _SecondSignal
-
-
-def obey(connection: Connection, order: int) -> None:
-    """Carry out an order in the process that holds the conversation."""
-    conversation = connection.conversation
-    if conversation is not None:
-        conversation.session.drain()
-    if order == FINISH or connection.closing or isinstance(connection.request, tuple):
-        return
-    try:
-        connection.request.shutdown(socket.SHUT_RD if order == DRAIN else socket.SHUT_RDWR)
-    except (OSError, AttributeError):
-        # Gone already, or no socket at all.
-        pass
-
-
-class _Keeper(threading.Thread):
-    """Keeps the deadlines of one server; sleeps as long as there are none."""
-
-    def __init__(self, tend: Callable[[], float | None]) -> None:
-        super().__init__(name="echoframe-keeper", daemon=True)
-        self.wake = Wake()
-        # Nothing to do until somebody wakes it.
-        self.asleep = False
-        self._tend = tend
-        self._over = False
-
-    def run(self) -> None:
-        watch = select.poll()
-        watch.register(self.wake, select.POLLIN)
-        while not self._over:
-            # Before it looks: whoever comes while it looks must wake it again.
-            self.asleep = True
-            pause = self._tend()
-            if pause is not None:
-                self.asleep = False
-            if watch.poll(None if pause is None else pause * 1000):
-                self.wake.clear()
-
-    def end(self) -> None:
-        self._over = True
-        self.wake.set()
-        self.join()
-        self.wake.close()

@@ -53,11 +53,21 @@ class Rows:
     """A fixed number of rows; a row is known by the place of its first cell."""
 
     def __init__(self, count: int) -> None:
-        self._map = mmap.mmap(-1, count * CELLS * 8)
+        # One more, whose first cell tells children that their end is waited for.
+        self._map = mmap.mmap(-1, (count + 1) * CELLS * 8)
         self.cells: Cells = memoryview(self._map).cast("Q")
         # From the end, so that the first rows are used first and the rest of a
         # large mapping never costs memory.
-        self.free = list(range((count - 1) * CELLS, -1, -CELLS))
+        self.free = list(range(count * CELLS, 0, -CELLS))
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for a row to come free; the accepting process says so."""
+        return self.cells[0] != 0
+
+    @wanted.setter
+    def wanted(self, value: bool) -> None:
+        self.cells[0] = value
 
     def take(self) -> int:
         """Give a free row, all zero. Errors: IndexError when there is none."""

@@ -18,7 +18,9 @@ import threading
 from typing import Any
 
 from .base import Server
-from .lifecycle import Connection, Lifecycle
+from .lazy import lazy
+from .life import Connection
+from .lifecycle import Lifecycle
 
 __all__ = ["ThreadServer", "ThreadingMixIn"]
 
@@ -47,13 +49,13 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
             self._starve("starting threads", error)
             self.shutdown_request(request)
 
-    @property
+    @lazy
     def _idle_threads(self) -> list[_Thread]:
-        return self.__dict__.setdefault("_idle_threads_", [])  # type: ignore[no-any-return]  # made here
+        return []
 
-    @property
+    @lazy
     def _live_threads(self) -> set[_Thread]:
-        return self.__dict__.setdefault("_live_threads_", set())  # type: ignore[no-any-return]  # made here
+        return set()
 
     def _end_workers(self) -> None:
         idle = self._idle_threads

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import struct
 
 __all__ = ["STOP", "WAKE", "Wake"]
 
-# Records are four bytes: one of these, or the row of a conversation that ended in
-# another process.
-WAKE = 0xFFFFFFFF
-STOP = 0xFFFFFFFE
-
-_RECORD = struct.Struct("=I")
+WAKE = b"."
+# From a forked child, whose stop() means its parent.
+STOP = b"s"
 
 
 class Wake:
-    """A pipe of records; set() from anywhere, also from forked children."""
+    """A pipe; set() from anywhere, also from forked children."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -26,22 +22,25 @@ class Wake:
     def fileno(self) -> int:
         return self._read
 
-    def set(self, record: int = WAKE) -> None:
+    @property
+    def written_to(self) -> int:
+        """The descriptor for signal.set_wakeup_fd()."""
+        return self._write
+
+    def set(self, what: bytes = WAKE) -> None:
         """Wake the reader. Never blocks; harmless after close()."""
         try:
-            os.write(self._write, _RECORD.pack(record))
+            os.write(self._write, what)
         except OSError:
             # Full: the reader will wake anyway. Closed: nobody is left to wake.
             pass
 
-    def clear(self) -> list[int]:
+    def clear(self) -> bytes:
         """Take what was written since the last call."""
         try:
-            # Writes are shorter than PIPE_BUF, so records are never torn.
-            data = os.read(self._read, 65536)
+            return os.read(self._read, 4096)
         except OSError:
-            return []
-        return [record for (record,) in _RECORD.iter_unpack(data)]
+            return b""
 
     def close(self) -> None:
         read, write = self._read, self._write

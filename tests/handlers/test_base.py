@@ -69,18 +69,8 @@ def test_a_function_is_called_as_it_is() -> None:
     assert FunctionHandler(function).on_message is function
 
 
-def test_a_peer_makes_its_names_when_they_are_asked_for_and_once() -> None:
-    made = []
-
-    def name() -> str:
-        made.append("name")
-        return "127.0.0.1:5"
-
-    peer = Peer(name, "127.0.0.1:80", "tcp")
-    assert made == []
-    assert [peer.remote, peer.remote, peer.local] == ["127.0.0.1:5", "127.0.0.1:5", "127.0.0.1:80"]
-    assert made == ["name"]
-    assert Peer("a", name, "tcp").local == "127.0.0.1:5"
+def test_a_peer_is_three_names_and_what_its_certificate_says() -> None:
+    peer = Peer("127.0.0.1:5", "127.0.0.1:80", "tcp")
     assert repr(peer) == "Peer('127.0.0.1:5', '127.0.0.1:80', 'tcp')"
     assert peer.tls is None
     assert Handler().peer.remote == "nobody"

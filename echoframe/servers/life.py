@@ -1,0 +1,148 @@
+"""What a server knows of itself while it lives: its state, its open connections, its keeper."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .conversation import Conversation
+from .rows import DRAIN, FINISH, Rows
+from .wake import Wake
+
+__all__ = ["Connection", "Keeper", "Life", "Report", "obey"]
+
+
+class Report(NamedTuple):
+    """How a stop went."""
+
+    # Conversations that were served, in all.
+    served: int
+    # Open when the stop began, and ended by themselves or because they were idle.
+    finished: int
+    # Still open at the deadline.
+    cut: int
+    # The peers of the two above, as (name, "finished" or "cut").
+    who: tuple[tuple[str, str], ...]
+    # From the beginning of close() to its end.
+    seconds: float
+
+
+class Connection:
+    """An open connection, as the process that accepted it knows it."""
+
+    # What is the same for most of them stands on the class, so that a short
+    # conversation does not pay for it.
+    name = ""
+    # Where it runs: set by the model.
+    thread: int | None = None
+    pid: int | None = None
+    # Set where a message handler's conversation runs in this process.
+    conversation: Conversation | None = None
+    # Its conversation was handed to another thread or process, which will release it.
+    away = False
+    # Its socket is being closed: nobody may shut it any more, since its number may
+    # be another connection's by then.
+    closing = False
+    # The strictest order it was given.
+    ordered = 0
+    # What the row said at the last look, and since when it has said so.
+    seen = (0, 0, 0)
+
+    def __init__(self, request: Any, client_address: Any, row: int, listener: Any) -> None:
+        self.request = request
+        self.client_address = client_address
+        self.row = row
+        # The one it came from.
+        self.listener = listener
+        self.since = time.monotonic()
+
+
+class Life:
+    """What Lifecycle keeps for one server."""
+
+    # The flags and moments of a server that has not been asked to stop.
+    stop_requested = False
+    draining = False
+    deadline = 0.0
+    cutting = False
+    closed = False
+    # The thread that is in serve_forever().
+    serving: int | None = None
+    # The listener that is ready, for get_request().
+    ready: Any = None
+    rest_until = 0.0
+    complained = 0.0
+    served = 0
+    # In run(): the signal handlers are ours. The first signal that came.
+    runs = False
+    signalled = 0
+    # The connection for which this process was forked, if it was.
+    forked: Connection | None = None
+    keeper: Keeper | None = None
+
+    def __init__(self, permits: int) -> None:
+        self.pid = os.getpid()
+        self.rows = Rows(permits)
+        # By the identity of the request, since a datagram's is a plain tuple.
+        self.open: dict[int, Connection] = {}
+        # Held for moments: while a socket is shut or let go, and while the table changes.
+        self.lock = threading.Lock()
+        self.wake = Wake()
+        # Set unless somebody is in serve_forever().
+        self.ended = threading.Event()
+        self.ended.set()
+        # Who was there when the stop began.
+        self.at_stop: list[Connection] = []
+
+
+def obey(connection: Connection, order: int) -> None:
+    """Carry out an order in the process that holds the conversation."""
+    conversation = connection.conversation
+    if conversation is not None:
+        conversation.session.drain()
+    if order == FINISH or connection.closing or isinstance(connection.request, tuple):
+        return
+    try:
+        connection.request.shutdown(socket.SHUT_RD if order == DRAIN else socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        # Gone already, or no socket at all.
+        pass
+
+
+class Keeper(threading.Thread):
+    """Keeps the deadlines of one server; sleeps as long as there are none."""
+
+    def __init__(self, tend: Callable[[], float | None]) -> None:
+        super().__init__(name="echoframe-keeper", daemon=True)
+        self.wake = Wake()
+        # Nothing to do until somebody wakes it.
+        self.asleep = False
+        self._tend = tend
+        self._over = False
+
+    def run(self) -> None:
+        # The kernel may give a second signal to any thread that takes it, and then
+        # it does not interrupt what the main thread waits in.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        watch = select.poll()
+        watch.register(self.wake, select.POLLIN)
+        while not self._over:
+            # Before it looks: whoever comes while it looks must wake it again.
+            self.asleep = True
+            pause = self._tend()
+            if pause is not None:
+                self.asleep = False
+            if watch.poll(None if pause is None else pause * 1000):
+                self.wake.clear()
+
+    def end(self) -> None:
+        self._over = True
+        self.wake.set()
+        self.join()
+        self.wake.close()
