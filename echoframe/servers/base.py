@@ -22,6 +22,7 @@ from ..framing import Framing, FramingSpec, make_framing
 from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
 from ..session import Session
 from ..transports import Listener, ListenOptions, bind
+from ..transports.base import listen_error
 from .conversation import Conversation, answer_datagram, drop_rest
 from .kernel import somaxconn, unread, wait_until_sent
 from .life import Connection
@@ -168,7 +169,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         """Start to take connections. May be extended; call super()."""
         options = self._listen_options()
         for listener in self.listeners:
-            listener.transport.listen(listener.socket, options)
+            try:
+                listener.transport.listen(listener.socket, options)
+            except OSError as error:
+                # Two programs may have bound the same port before either listened.
+                raise listen_error(listener.address, error) from None
             logger.info("Listening on %s", listener.address.name)
         granted = somaxconn()
         if granted is not None and granted < options.backlog:
@@ -262,22 +267,21 @@ class Server(Lifecycle, socketserver.TCPServer):
         self.close_request(request)
 
     def _say_goodbye(self, request: Any) -> None:
-        try:
-            request.shutdown(socket.SHUT_WR)
-        except OSError:
-            # The peer has gone, or the handler has closed it.
-            return
         connection = self._life.open.get(id(request))
-        if connection is not None and connection.ordered >= DRAIN:
-            wait_until_sent(request, self.linger_timeout)
-        elif unread(request):
-            # To close with input unread sends a reset, which can overtake the last
-            # words. So the rest is read, and dropped, until the peer is done too.
-            try:
+        try:
+            if connection is not None and connection.ordered >= DRAIN:
+                # Its reading side is shut: there is nothing to wait for but that
+                # the peer's kernel has it all.
+                wait_until_sent(request, self.linger_timeout)
+            request.shutdown(socket.SHUT_WR)
+            if unread(request):
+                # To close with input unread sends a reset, which can overtake the
+                # last words. So the rest is read, and dropped, until the peer is
+                # done too.
                 drop_rest(request, time.monotonic() + self.linger_timeout)
-            except OSError:
-                # It took too long, or the peer has gone.
-                pass
+        except (OSError, AttributeError):
+            # The peer has gone, or was too slow; or the handler has closed it.
+            pass
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

@@ -157,10 +157,9 @@ class Conversation:
         if order > DRAIN:
             return self._done()
         if order == DRAIN:
-            # The reading side is shut, so nothing can be read any more, and the
-            # kernel answers each late byte with a reset. What was said must have
-            # arrived by then.
-            self._shut()
+            # The reading side is shut, so nothing can be read any more, and once we
+            # have said that we are done, the kernel answers each late byte with a
+            # reset. What was said must have arrived by then.
             wait_until_sent(self._sock, self._linger)
             return self._done()
         # Bytes that arrive after close(), or lie unread before it, make the kernel

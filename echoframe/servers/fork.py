@@ -188,7 +188,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         life.rows.wanted = not life.rows.free or life.draining
         now = time.monotonic()
         if now >= self._tend_at:
-            self._tend_at = now + (self._tend() or SOMETIMES)
+            # Often, since the parent has no sockets to ask: what it has not seen
+            # going quiet by the time of a stop, the stop must wait for.
+            self._tend_at = now + min(self._tend() or SOMETIMES, SOMETIMES)
         self._nap = min(self._nap * 2, SOMETIMES)
         return min(self._nap, max(self._tend_at - now, 0.0))
 

@@ -51,6 +51,8 @@ class Connection:
     closing = False
     # The strictest order it was given.
     ordered = 0
+    # A drain has looked at it before.
+    watched = False
     # What the row said at the last look, and since when it has said so.
     seen = (0, 0, 0)
 

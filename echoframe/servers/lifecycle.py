@@ -261,6 +261,7 @@ class Lifecycle(_Base):
         listeners = {listener.fileno(): listener for listener in self._listeners()}
         for number in listeners:
             watch.register(number, select.POLLIN)
+        self._between()
         while not life.stop_requested:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -489,12 +490,16 @@ class Lifecycle(_Base):
                 if cut:
                     self._order(connection, CUT)
                     continue
-                if life.draining and connection.ordered < FINISH:
-                    self._order(connection, FINISH)
                 silence, waiting, idle = self._look_at(connection, now)
                 if life.draining and idle and silence >= self.drain_quiet:
                     if connection.ordered < DRAIN:
                         self._order(connection, DRAIN)
+                elif life.draining and connection.ordered < FINISH:
+                    # What is idle will be ended as soon as that is certain, and
+                    # needs to be told only if it goes on talking after all.
+                    if not idle or (connection.watched and silence == 0):
+                        self._order(connection, FINISH)
+                    connection.watched = True
                 elif self.idle_timeout and waiting and silence >= self.idle_timeout:
                     self._order(connection, TIMEOUT)
         if not connections:
@@ -515,8 +520,9 @@ class Lifecycle(_Base):
         cells, row = self._life.rows.cells, connection.row
         seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
         if seen != connection.seen:
+            # Since the last look, which may be long ago; the kernel may know better.
             connection.seen = seen
-            connection.since = now
+            connection.since = now - (quiet_for(connection.request) or 0.0)
         waiting = seen[0] == seen[1] and not cells[row + LINGERING]
         return now - connection.since, waiting, waiting and not cells[row + UNFINISHED]
 
