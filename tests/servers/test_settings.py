@@ -1,0 +1,82 @@
+"""The one table of limits: what it takes, and that classes follow it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from echoframe.errors import SettingError
+from echoframe.servers import MODELS, Lifecycle
+from echoframe.servers.settings import SETTINGS, Setting, check_settings
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None:
+    assert SETTINGS[setting.name] is setting
+    assert setting.unit in ("connections", "bytes", "seconds")
+    assert setting.what
+    assert setting.reason
+    assert setting.flag == "--" + setting.name.replace("_", "-")
+    assert setting.check(setting.default) == setting.default
+    assert getattr(Lifecycle, setting.name) == setting.default
+
+
+def test_the_documented_defaults_are_these() -> None:
+    assert {name: setting.default for name, setting in SETTINGS.items()} == {
+        "max_connections": 1000,
+        "backlog": 4096,
+        "max_message": 1024 * 1024,
+        "write_buffer": 256 * 1024,
+        "idle_timeout": 600.0,
+        "drain_timeout": 10.0,
+        "drain_quiet": 0.1,
+        "linger_timeout": 1.0,
+    }
+
+
+def test_aliases_are_nobodys_name() -> None:
+    aliases = [alias for setting in SETTINGS.values() for alias in setting.aliases]
+    assert len({*aliases, *SETTINGS}) == len(aliases) + len(SETTINGS)
+
+
+def test_values_come_back_as_they_are_kept() -> None:
+    checked = check_settings({"backlog": 5, "idle_timeout": 3, "drain_quiet": 0.5})
+    assert checked == {"backlog": 5, "idle_timeout": 3.0, "drain_quiet": 0.5}
+    assert isinstance(checked["idle_timeout"], float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("backlog", "5", "backlog takes a number of connections, not '5'"),
+        ("backlog", 5.0, "backlog takes a number of connections, not 5.0"),
+        ("backlog", True, "backlog takes a number of connections, not True"),
+        ("backlog", None, "backlog takes a number of connections, not None"),
+        ("backlog", 0, "backlog must be at least 1 connections, not 0"),
+        ("idle_timeout", "soon", "idle_timeout takes a number of seconds, not 'soon'"),
+        ("idle_timeout", -1, "idle_timeout must be at least 0 seconds, not -1"),
+        ("drain_timeout", float("nan"), "drain_timeout must be at least 0 seconds, not nan"),
+        ("max_message", 0, "max_message must be at least 1 bytes, not 0"),
+    ],
+)
+@pytest.mark.parametrize("model", MODELS)
+def test_what_a_setting_cannot_be_is_a_sentence(
+    model: str, name: str, value: Any, sentence: str
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        MODELS[model]("tcp://127.0.0.1:0", "echo", **{name: value})
+    assert str(caught.value) == sentence
+
+
+def test_an_unknown_keyword_is_a_type_error_with_the_near_miss() -> None:
+    with pytest.raises(TypeError, match=r"unknown setting 'back_log'; did you mean 'backlog'\?"):
+        check_settings({"back_log": 5})
+    with pytest.raises(TypeError, match=r"did you mean 'framing'"):
+        check_settings({"framin": 5}, ("framing",))
+
+
+def test_a_setting_that_may_be_off_takes_none() -> None:
+    setting = Setting("rate", None, "connections", "", "")
+    assert setting.check(None) is None
+    assert setting.check(3) == 3
