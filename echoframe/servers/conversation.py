@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any
 
 from ..errors import ProtocolError
-from ..framing import CHUNK
+from ..framing import CHUNK, RawFraming
 from ..handlers import Handler, replies
 from ..session import Session
 from .kernel import wait_until_sent
@@ -108,43 +108,44 @@ class Conversation:
         sock = self._sock
         recv, send = sock.recv, sock.send
         session = self.session
-        framing = session.framing
+        feed, framing = session.feed, session.framing
+        # Raw framing leaves nothing unfinished.
+        leaves_rests = not isinstance(framing, RawFraming)
         cells, row = self._cells, self._row
         cell_received, cell_settled, cell_sent = row + RECEIVED, row + SETTLED, row + SENT
         received, sent = cells[cell_received], cells[cell_sent]
-        unfinished = cells[row + UNFINISHED]
         out = self._out
         try:
             while True:
-                if out:
-                    if len(out) > SLICE:
-                        out = memoryview(out)
-                        gone = send(out[:SLICE])
-                    else:
-                        gone = send(out)
+                size = len(out)
+                if size:
+                    gone = send(out) if size <= SLICE else send(memoryview(out)[:SLICE])
                     sent += gone
-                    cells[cell_sent] = sent
-                    if gone < len(out):
+                    if gone < size:
+                        # Not for each reply, but a long one must be seen to move.
+                        cells[cell_sent] = sent
                         out = memoryview(out)[gone:]
                         continue
-                    out = b""
-                if session.pending:
+                if session.busy:
+                    if session.closing:
+                        break
                     out = session.more()
                     continue
-                if session.closing:
-                    break
                 cells[cell_settled] = received
-                if framing.unfinished != unfinished:
-                    unfinished = cells[row + UNFINISHED] = framing.unfinished
+                if leaves_rests:
+                    cells[row + UNFINISHED] = framing.unfinished
+                # Out of sight while it waits: this may be a large reply.
+                out = b""
                 data = recv(CHUNK)
                 if data:
                     received += len(data)
                     cells[cell_received] = received
-                    out = session.feed(data)
+                    out = feed(data)
                 else:
                     out = session.end(REASONS[cells[row + ORDER]] or "peer")
         finally:
             self._out = out
+            cells[cell_sent] = sent
         return self._hang_up()
 
     def _hang_up(self) -> str:

@@ -34,7 +34,7 @@ CELLS = 8
     ORDER,  # what the accepting process wants, below
     RECEIVED,  # bytes, written before they are dealt with
     SETTLED,  # the same number, written when all of them are dealt with and answered
-    SENT,  # bytes
+    SENT,  # bytes, written when there is time: at each wait for a slow reader, at the end
     UNFINISHED,  # bytes of a message whose end is still to come
     LINGERING,  # 1 from the last reply on
 ) = range(6)
