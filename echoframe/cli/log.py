@@ -1,0 +1,101 @@
+"""The log on stderr: as text or as JSON, in colour or not, and never in the server's way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .streams import write_through
+
+__all__ = ["FORMATS", "LEVELS", "log_to_stderr", "wants_colour"]
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+@contextmanager
+def log_to_stderr(level: int, form: str, colour: bool) -> Iterator[None]:
+    """Send every logger's records to stderr for the length of the with block.
+
+    `form` is one of FORMATS.
+    """
+    root = logging.getLogger()
+    before = root.level
+    handler = _Stderr()
+    handler.setFormatter(FORMATS[form](colour))
+    root.addHandler(handler)
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+def wants_colour(choice: str) -> bool:
+    """Tell what auto, always or never means here and now."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stderr.isatty()
+
+
+class _Stderr(logging.Handler):
+    """Each record is one write, and what cannot be written is lost."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            # Looked up each time, as somebody may have replaced it.
+            write_through(sys.stderr, text + "\n")
+
+
+class _Text(logging.Formatter):
+    """The message and nothing before it; only what is wrong has a colour."""
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._colour or record.levelno < logging.WARNING:
+            return text
+        return f"\x1b[{33 if record.levelno < logging.ERROR else 31}m{text}\x1b[0m"
+
+
+class _Json(logging.Formatter):
+    """One object on one line: time, level, logger, message and, for an error, traceback."""
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__()
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+        from datetime import UTC, datetime
+
+        # UTC, so that logs of several machines can be merged.
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {
+            "time": when,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+FORMATS = {"text": _Text, "json": _Json}

@@ -1,0 +1,85 @@
+"""echoframe send: messages, or standard input, to a server; what comes back to standard output.
+
+Standard output is nothing but what the server said, so that it can go into a file
+or a pipe.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ..client import Client
+from ..framing import LengthFraming, RawFraming, make_framing
+from ..handlers import registry
+from .parsing import Parser, add_patience, patience, read_place
+
+__all__ = ["EXAMPLE", "parser", "run"]
+
+EXAMPLE = "echoframe send --protocol command 127.0.0.1:8000 hello close"
+
+_MORE = """\
+Without --protocol and --framing it does what nc does: each TEXT is a line, standard
+input is sent as it is, then the server is told that no more will come, and
+everything that comes back until it hangs up is printed as it is.
+
+With one of them each TEXT is a message and its reply is printed on a line. Standard
+input is sent as it is; with the framing `length`, as one message."""
+
+
+def parser() -> Parser:
+    """What can be said."""
+    made = Parser("send", "Send messages and print what comes back.", EXAMPLE, _MORE)
+    made.add_argument("address", metavar="ADDR", help="as in 127.0.0.1:7007 or unix:///PATH")
+    made.add_argument(
+        "texts", nargs="*", default=[], metavar="TEXT", help="messages; - or none is standard input"
+    )
+    made.add_argument(
+        "--protocol", metavar="NAME", help="whose framing to use: see echoframe handlers"
+    )
+    made.add_argument(
+        "--framing",
+        metavar="FRAMING",
+        help="raw, line, length, fixed:SIZE or delimiter:TEXT; wins over --protocol's",
+    )
+    add_patience(made)
+    return made
+
+
+def run(given: Any) -> int:
+    """Send all of it, and print all that comes back."""
+    place = read_place(given.address)
+    protocol = None if given.protocol is None else registry.find(given.protocol)
+    framing = given.framing
+    plain = protocol is None and framing is None
+    if framing is None:
+        framing = "raw" if protocol is None else protocol.client_framing
+    kind = type(make_framing(framing)())
+    texts = [] if given.texts == ["-"] else given.texts
+    with Client(place, protocol, framing=framing, **patience(given)) as client:
+        if place.scheme == "udp" or (texts and not plain):
+            messages = [_bytes(text) for text in texts] or [sys.stdin.buffer.read()]
+            _print(map(client.ask, messages), b"\n" if texts else b"")
+        elif texts:
+            _print(client.stream(io.BytesIO(b"".join(_bytes(text) + b"\n" for text in texts))))
+        elif kind is LengthFraming:
+            _print([client.ask(sys.stdin.buffer.read())])
+        else:
+            ends = b"" if kind is RawFraming or framing.startswith("fixed") else b"\n"
+            _print(client.stream(sys.stdin.buffer), ends)
+    return 0
+
+
+def _print(replies: Iterable[bytes], end: bytes = b"") -> None:
+    out = sys.stdout.buffer
+    for reply in replies:
+        out.write(reply + end)
+        # Each at once: the next one may be long in coming.
+        out.flush()
+
+
+def _bytes(text: str) -> bytes:
+    # Words of a command line that are not UTF-8 go out as they came in.
+    return text.encode(errors="surrogateescape")

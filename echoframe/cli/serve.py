@@ -1,0 +1,383 @@
+"""echoframe serve: a handler, a model and addresses to a server that runs.
+
+What can be said is in OPTIONS, and how it is found in options.py. Here is what it
+means together, and what a server does for those who started it: it says where it
+is, to people and to programs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..address import DEFAULT_HOST, DEFAULT_PORT, Address
+from ..errors import AddressError, EchoframeError, SettingError
+from ..framing import make_framing
+from ..handlers import registry
+from ..servers import MODELS, SETTINGS, Server, Setting, model_class
+from .early import Interrupted, signals
+from .failure import CannotStart, UsageError, near
+from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
+from .options import COUNT, FLAG, LIST, SWITCH, Choice, Option, choose
+from .parsing import Parser, read_int, read_number
+
+__all__ = ["EXAMPLE", "OPTIONS", "parser", "run"]
+
+EXAMPLE = "echoframe serve command --port 8000 --model fork"
+
+logger = logging.getLogger("echoframe.server")
+
+
+def _one_of(known: Any) -> Any:
+    def read(text: str) -> str:
+        if text.lower() not in known:
+            hint = near(text, known)
+            raise SettingError(f"takes {' or '.join(known)}, not {text!r}; {hint}".rstrip("; "))
+        return text.lower()
+
+    return read
+
+
+def _read_host(text: str) -> str:
+    host = text.strip()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif host.count(":") == 1 or "//" in host:
+        raise SettingError(f"takes a host only, not {text!r}; write an address with --bind")
+    return Address.parse((host, 0)).host
+
+
+def _read_port(text: str) -> int:
+    port = read_int(text, "a port")
+    if not 0 <= port <= 65535:
+        raise SettingError(f"port {port} is not between 0 and 65535")
+    return port
+
+
+def _read_framing(text: str) -> str:
+    make_framing(text)()
+    return text
+
+
+def _read_mode(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or set(text) & set("89") or int(text, 8) > 0o777:
+        raise SettingError(f"takes an octal mode, as in 660, not {text!r}")
+    return int(text, 8)
+
+
+def _read_descriptor(text: str) -> int:
+    number = read_int(text, "a descriptor")
+    try:
+        os.fstat(number)
+    except (OSError, OverflowError):
+        raise SettingError(f"descriptor {number} is not open") from None
+    return number
+
+
+def _setting(setting: Setting) -> Option:
+    unit = setting.unit
+    default = "off" if setting.default is None else f"{setting.default:g}"
+    if isinstance(setting.default, int) and setting.default >= 10_000:
+        default = str(setting.default)
+
+    def read(text: str) -> int | float | None:
+        if setting.default is None and text.lower() == "off":
+            return None
+        return setting.check(read_number(text, unit))
+
+    return Option(
+        setting.name,
+        f"{unit} {setting.what} ({default}: {setting.reason})",
+        read,
+        unit.upper(),
+        aliases=setting.aliases,
+    )
+
+
+OPTIONS = [
+    Option(
+        "handler",
+        "a name (see echoframe handlers) or module:attribute, looked up in this folder "
+        "first: a function of one message, a Handler or a socketserver handler class (echo)",
+        metavar="HANDLER",
+        positional=True,
+    ),
+    Option("host", f"where to listen; '' is every interface ({DEFAULT_HOST})", _read_host, "HOST"),
+    Option("port", f"0 lets the kernel choose ({DEFAULT_PORT})", _read_port, "PORT"),
+    Option(
+        "bind",
+        "instead of --host and --port, and more than once for several: HOST:PORT, "
+        "tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME or fd://N",
+        Address.parse,
+        "ADDRESS",
+        letter="b",
+        kind=LIST,
+    ),
+    Option(
+        "model",
+        f"how conversations run at once: {', '.join(MODELS)} (thread)",
+        model_class,
+        "MODEL",
+        letter="m",
+    ),
+    Option("once", "stop after the first conversation (model single only)", kind=SWITCH),
+    Option(
+        "framing",
+        "where messages end: raw, line, auto, length, fixed:SIZE or delimiter:TEXT "
+        "(what the handler says)",
+        _read_framing,
+        "FRAMING",
+    ),
+    Option(
+        "unix_mode", "permissions of a socket file, as in 660", _read_mode, "OCTAL", quoted=True
+    ),
+    Option("log_level", f"{', '.join(LEVELS)} (info)", _one_of(LEVELS), "LEVEL"),
+    Option("log_format", "text or json, an object on each line (text)", _one_of(FORMATS), "FORMAT"),
+    Option("quiet", "log warnings and errors only", letter="q", kind=SWITCH),
+    Option("verbose", "log each message too; twice: all there is", letter="v", kind=COUNT),
+    Option(
+        "color",
+        "auto, always or never; auto is on a terminal, unless NO_COLOR is set (auto)",
+        _one_of(("auto", "always", "never")),
+        "WHEN",
+    ),
+    Option(
+        "port_file",
+        "write the port to this file once the server listens; removed at the end",
+        metavar="PATH",
+    ),
+    Option(
+        "ready_fd",
+        "write the addresses, one on a line, to this descriptor once the server listens, "
+        "then close it",
+        _read_descriptor,
+        "N",
+    ),
+    *map(_setting, SETTINGS.values()),
+]
+
+_MORE = """\
+Every flag is also a variable (ECHOFRAME_MAX_CONNECTIONS=50, ECHOFRAME_BIND with
+commas) and a key of the file (max_connections = 50, bind = ["..."], at the top or
+in a table [serve]). Flags win over variables, and variables over the file.
+
+exit codes: 0 after Ctrl-C or SIGTERM, 130 or 143 after a second one, 2 usage,
+3 if this machine does not let it start"""
+
+
+def parser() -> Parser:
+    """What can be said."""
+    made = Parser("serve", "Serve a handler until Ctrl-C or SIGTERM.", EXAMPLE, _MORE)
+    for option in OPTIONS:
+        option.add_to(made)
+    made.add_argument("--config", metavar="FILE.toml", help="where options may stand as well")
+    return made
+
+
+def run(given: Any) -> int:
+    """Serve until a signal, and give the exit code."""
+    file = given.config or os.environ.get("ECHOFRAME_CONFIG") or None
+    chosen = choose(OPTIONS, given, os.environ, file)
+    values = {name: choice.value for name, choice in chosen.items()}
+    level, log_messages = _loudness(chosen)
+    colour = wants_colour(values.get("color", "auto"))
+    with log_to_stderr(level, values.get("log_format", "text"), colour):
+        try:
+            handler = _handler(chosen.get("handler"))
+            server = _server(handler, _places(chosen), values, log_messages)
+        except Interrupted:
+            return 0
+        # From here on a signal stops the server, which then stops as soon as it runs.
+        signals.stop = server.stop
+        if signals.arrived:
+            server.stop()
+        with server:
+            with _port_file(server, values.get("port_file")):
+                _tell_ready(server, values.get("ready_fd"))
+                logger.info("Try it: %s", _try_it(server, values.get("framing")))
+                report = server.run()
+            # What is over can no longer be stopped.
+            signals.stop = _nothing
+        if report.cut:
+            names = ", ".join(name for name, how in report.who if how == "cut")
+            logger.warning("%d conversations were cut: %s", report.cut, names)
+    return 128 + server.cut_by if server.cut_by else 0
+
+
+def _nothing() -> None:
+    pass
+
+
+def _loudness(chosen: dict[str, Choice]) -> tuple[int, bool]:
+    """The level of the log, and whether messages are part of it."""
+    quiet, verbose = _pick(chosen, "quiet"), _pick(chosen, "verbose")
+    if quiet and verbose:
+        if quiet.rank == verbose.rank:
+            raise UsageError("quiet and verbose contradict each other; choose one")
+        quiet, verbose = (quiet, None) if quiet.rank > verbose.rank else (None, verbose)
+    level = "warning" if quiet else "debug" if verbose and verbose.value > 1 else "info"
+    named = chosen.get("log_level")
+    # A level that is named is more exact than -q and -v, unless those came later
+    # and closer.
+    if named and named.rank >= max(choice.rank for choice in (quiet, verbose, named) if choice):
+        level = named.value
+    return LEVELS[level], verbose is not None
+
+
+def _pick(chosen: dict[str, Choice], name: str) -> Choice | None:
+    choice = chosen.get(name)
+    return choice if choice and choice.value else None
+
+
+def _places(chosen: dict[str, Choice]) -> list[Address]:
+    bind = chosen.get("bind")
+    parts = [chosen[name] for name in ("host", "port") if name in chosen]
+    highest = max((part.rank for part in parts), default=0)
+    if bind and bind.rank == highest:
+        raise UsageError(
+            "bind stands for host and port together; give either bind, or host and port"
+        )
+    if bind and bind.rank > highest:
+        if not bind.value:
+            raise UsageError(f"{bind.where}: names no address")
+        return list(bind.value)
+    host = chosen["host"].value if "host" in chosen else DEFAULT_HOST
+    port = chosen["port"].value if "port" in chosen else DEFAULT_PORT
+    return [Address("tcp", host, port)]
+
+
+def _handler(choice: Choice | None) -> Any:
+    if choice is None:
+        return registry.resolve("echo")
+    if ":" in choice.value:
+        import sys
+
+        # For what the module imports later, while it answers: an installed command
+        # has its own folder there instead.
+        sys.path.insert(0, os.getcwd())
+    # The module is a program of somebody's, and may take its time.
+    signals.raises = True
+    try:
+        if signals.arrived:
+            raise Interrupted
+        return registry.resolve(choice.value)
+    except EchoframeError as error:
+        if choice.rank == FLAG:
+            raise
+        raise UsageError(f"{choice.where}: {error}") from None
+    finally:
+        signals.raises = False
+
+
+def _server(
+    handler: Any, places: list[Address], values: dict[str, Any], log_messages: bool
+) -> Server:
+    model: type[Server] = values.get("model", model_class("thread"))
+    keywords = {
+        name: values[name] for name in (*SETTINGS, "framing", "unix_mode") if name in values
+    }
+    if values.get("once"):
+        if not hasattr(model, "once"):
+            raise UsageError(
+                f"--once is for the model single, which has one conversation at a time, not for "
+                f"{model.model}; add --model single"
+            )
+        keywords["once"] = True
+    schemes = {place.scheme for place in places}
+    if "framing" in values and "udp" in schemes:
+        raise UsageError("--framing has no meaning for udp://, where a datagram is a message")
+    if "unix_mode" in values and "unix" not in schemes:
+        raise UsageError("--unix-mode is for socket files; no address begins with unix://")
+    if "port_file" in values and schemes == {"unix"}:
+        raise UsageError("--port-file needs an address that has a port, which unix:// has not")
+    try:
+        return model(places, handler, log_messages=log_messages, **keywords)
+    except (AddressError, OSError) as error:
+        # The addresses were read long ago: now it is the machine that says no.
+        if isinstance(error, EchoframeError):
+            raise CannotStart(str(error)) from None
+        raise CannotStart(f"cannot start: {error.strerror or error}") from None
+
+
+@contextmanager
+def _port_file(server: Server, path: str | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    ports = [place.port for place in server.addresses if place.scheme != "unix"]
+    if not ports:
+        raise UsageError("--port-file needs an address that has a port, which unix:// has not")
+    # Complete from the first moment on: whoever sees the file can read the port.
+    beside = f"{path}.{os.getpid()}"
+    try:
+        with open(beside, "w", encoding="ascii") as file:
+            file.write(f"{ports[0]}\n")
+            mark = _mark(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        _remove(beside)
+        raise CannotStart(f"cannot write the port to {path}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        try:
+            # Another server may have written its own by now.
+            if _mark(path) == mark:
+                os.unlink(path)
+        except OSError:
+            # Gone already.
+            pass
+
+
+def _mark(file: int | str) -> tuple[int, int]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        # It was never made.
+        pass
+
+
+def _tell_ready(server: Server, number: int | None) -> None:
+    if number is None:
+        return
+    lines = "".join(f"{place}\n" for place in server.addresses)
+    try:
+        os.write(number, lines.encode())
+    except OSError as error:
+        logger.warning("nobody could be told by descriptor %d: %s", number, error.strerror)
+    if number > 2:
+        os.close(number)
+        return
+    # A standard stream's number must not become a connection's.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _try_it(server: Server, framing: str | None) -> str:
+    place = server.address
+    framing = framing or (server.protocol.framing if server.protocol else "raw")  # type: ignore[assignment]  # only names are compared
+    if framing == "length" or str(framing).startswith(("fixed:", "delimiter:")):
+        return f"python3 -m echoframe send --framing '{framing}' {_reachable(place)} hello"
+    if place.scheme == "unix":
+        if place.path.startswith("@"):
+            return f"socat - ABSTRACT-CONNECT:{place.path[1:]}"
+        return f"nc -U {place.path}"
+    host = _reachable(place).host
+    return f"nc {'-u ' if place.scheme == 'udp' else ''}{host} {place.port}"
+
+
+def _reachable(place: Address) -> Address:
+    # "Every interface" is no place to connect to.
+    here = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "": "127.0.0.1"}
+    if place.scheme == "unix":
+        return place
+    return Address(place.scheme, here.get(place.host, place.host), place.port)

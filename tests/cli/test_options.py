@@ -1,0 +1,261 @@
+"""serve's options: flags win over variables, and variables over the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoframe import Address, Report, Server
+from echoframe.cli import main, serve
+from echoframe.cli.options import LIST, choose
+from echoframe.servers import MODELS, SETTINGS, Lifecycle
+
+
+@pytest.fixture
+def outcome(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What main() would have run: the server, instead of running it."""
+    servers: list[Any] = []
+
+    def note(self: Server) -> Report:
+        servers.append(self)
+        return self.close()
+
+    monkeypatch.setattr(Lifecycle, "run", note)
+    for option in serve.OPTIONS:
+        for name in (option.name, *option.aliases):
+            monkeypatch.delenv(f"ECHOFRAME_{name.upper()}", raising=False)
+    monkeypatch.setenv("ECHOFRAME_PORT", "0")
+    return servers
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Any:
+    def write(text: str) -> str:
+        (tmp_path / "echo.toml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "echo.toml")
+
+    return write
+
+
+def test_the_default_address() -> None:
+    assert serve._places({}) == [Address.parse("tcp://127.0.0.1:7007")]
+
+
+def test_the_defaults(outcome: list[Any]) -> None:
+    assert main(["serve"]) == 0
+    (server,) = outcome
+    assert server.model == "thread"
+    assert server.protocol.name == "echo"
+    for setting in SETTINGS.values():
+        assert getattr(server, setting.name) == setting.default
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_its_three_ways(name: str, outcome: list[Any], config: Any) -> None:
+    setting = SETTINGS[name]
+    for word in (name, *setting.aliases):
+        flag = "--" + word.replace("_", "-")
+        assert main(["serve", flag, "7"]) == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(f"ECHOFRAME_{word.upper()}", "8")
+            assert main(["serve"]) == 0
+        assert main(["serve", "--config", config(f"{word} = 9")]) == 0
+        assert main(["serve", "--config", config(f"[serve]\n{word.replace('_', '-')} = 9")]) == 0
+        assert [getattr(server, name) for server in outcome[-4:]] == [7, 8, 9, 9]
+
+
+def test_flags_win_over_variables_and_these_over_the_file(
+    outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = config('handler = "upper"\nmodel = "fork"\nbacklog = 3\nidle-timeout = 2.5\n')
+    monkeypatch.setenv("ECHOFRAME_CONFIG", file)
+    monkeypatch.setenv("ECHOFRAME_BACKLOG", "4")
+    monkeypatch.setenv("ECHOFRAME_MODEL", "single")
+    assert main(["serve", "-m", "thread"]) == 0
+    (server,) = outcome
+    assert server.protocol.name == "upper"
+    assert (server.model, server.backlog, server.idle_timeout) == ("thread", 4, 2.5)
+
+
+def test_the_handler_as_a_variable(
+    outcome: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_HANDLER", "command")
+    assert main(["serve"]) == 0
+    assert outcome[0].protocol.name == "command"
+    monkeypatch.setenv("ECHOFRAME_HANDLER", "comand")
+    assert main(["serve"]) == 2
+    assert "\nechoframe: ECHOFRAME_HANDLER: unknown handler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_model_by_name(model: str, outcome: list[Any]) -> None:
+    assert main(["serve", "-m", model]) == 0
+    assert type(outcome[0]) is MODELS[model]
+
+
+def test_addresses_from_everywhere(
+    outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def schemes() -> list[str]:
+        return [str(place).replace("localhost", "127.0.0.1") for place in outcome[-1]._places]
+
+    # A port that is given closer by wins over addresses from farther away, and
+    # the other way round.
+    file = config('bind = ["udp://127.0.0.1:0", "127.0.0.1:0"]')
+    monkeypatch.delenv("ECHOFRAME_PORT")
+    assert main(["serve", "--config", file]) == 0
+    assert schemes() == ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
+    monkeypatch.setenv("ECHOFRAME_PORT", "0")
+    assert main(["serve", "--config", file]) == 0
+    assert schemes() == ["tcp://127.0.0.1:0"]
+    assert main(["serve", "-b", "127.0.0.1:0", "-b", "udp://:0"]) == 0
+    assert schemes() == ["tcp://127.0.0.1:0", "udp://:0"]
+    monkeypatch.delenv("ECHOFRAME_PORT")
+    monkeypatch.setenv("ECHOFRAME_BIND", "udp://127.0.0.1:0, 127.0.0.1:0")
+    assert main(["serve"]) == 0
+    assert schemes() == ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
+    assert main(["serve", "--port", "0"]) == 0
+    assert schemes() == ["tcp://127.0.0.1:0"]
+    assert main(["serve", "--config", config('bind = "udp://:0"'), "--host", "::", "--port=0"]) == 0
+    assert schemes() == ["tcp://[::]:0"]
+
+
+def test_a_host_of_ipv6_with_and_without_brackets(outcome: list[Any]) -> None:
+    for host in ("::", "[::]"):
+        assert main(["serve", "--host", host]) == 0
+        assert outcome[-1]._places == [Address.parse("tcp://[::]:0")]
+
+
+def test_no_host_is_every_interface(outcome: list[Any]) -> None:
+    assert main(["serve", "--host", ""]) == 0
+    assert outcome[0]._places == [Address.parse("tcp://:0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "once"),
+    [("1", True), ("true", True), ("YES", True), ("0", False), ("off", False), ("", False)],
+)
+def test_switches_as_variables(
+    text: str, once: bool, outcome: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_ONCE", text)
+    assert main(["serve", "-m", "single"]) == 0
+    assert outcome[0].once is once
+
+
+def test_log_options_from_everywhere(
+    outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_VERBOSE", "2")
+    assert main(["serve"]) == 0
+    # The flag contradicts the variable, and wins.
+    assert main(["serve", "-q"]) == 0
+    monkeypatch.delenv("ECHOFRAME_VERBOSE")
+    assert main(["serve", "--config", config("verbose = true\nquiet = false")]) == 0
+    assert [server.log_messages for server in outcome] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        ([], "INFO"),
+        (["-q"], "WARNING"),
+        (["-v"], "INFO"),
+        (["-vv"], "DEBUG"),
+        (["--log-level", "ERROR"], "ERROR"),
+        (["-v", "--log-level", "warning"], "WARNING"),
+    ],
+)
+def test_levels(given: list[str], level: str) -> None:
+    import logging
+
+    chosen = choose(serve.OPTIONS, serve.parser().parse_args(given), {}, None)
+    assert serve._loudness(chosen)[0] == getattr(logging, level)
+
+
+WRONG_FILES = [
+    ("max_conections = 5", ["'max_conections'", "max_connections"]),
+    ("[serve]\nmax-conections = 5", ["'max-conections'", "max_connections"]),
+    ("[srve]\nport = 5", ["'srve'"]),
+    ("serve = 5", ["[serve]"]),
+    ("port = 5\n[serve]\nport = 6", ["port", "twice"]),
+    ("timeout = 5\nidle_timeout = 6", ["idle_timeout", "twice"]),
+    ("port = = 5", ["TOML", "line 1"]),
+    ('port = "x"', ["port", "'x'"]),
+    ("port = true", ["port", "True"]),
+    ("once = 2", ["once", "true or false"]),
+    ("host = [1]", ["host"]),
+    ("bind = []", ["bind"]),
+    ("bind = [true]", ["bind", "True"]),
+    ("max_connections = 0", ["max_connections", "at least 1"]),
+    ("idle_timeout = nan", ["idle_timeout", "nan"]),
+    # 0o660 is 432, and 660 would be 0o1224.
+    ("unix_mode = 0o660\nbind='unix:///x'", ["unix_mode", "in quotes"]),
+    ('model = "thred"', ["model", "'thread'"]),
+    ("x = " + "[" * 5000, ["TOML"]),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_FILES, ids=[text[:20] for text, _ in WRONG_FILES])
+def test_a_wrong_file_is_one_sentence_that_names_it(
+    text: str,
+    said: list[str],
+    outcome: list[Any],
+    config: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ECHOFRAME_PORT")
+    assert main(["serve", "--config", config(text)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for words in ["echo.toml", *said]:
+        assert words in err
+    assert outcome == []
+
+
+def test_no_file_and_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    for name, said in (("nosuch.toml", "No such file"), ("bytes.toml", "TOML"), ("", "directory")):
+        assert main(["serve", "--config", str(tmp_path / name)]) == 2
+        err = capsys.readouterr().err
+        assert str(tmp_path / name) in err
+        assert said in err
+
+
+@pytest.mark.parametrize(
+    "option",
+    # Any text can be the name of a file.
+    [option for option in serve.OPTIONS if option.name != "port_file"],
+    ids=lambda option: option.name,
+)
+def test_a_wrong_variable_is_named(
+    option: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "http://x" if option.kind == LIST else "no such thing"
+    monkeypatch.setenv(f"ECHOFRAME_{option.name.upper()}", wrong)
+    assert main(["serve"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"echoframe: ECHOFRAME_{option.name.upper()}: ")
+    assert err.count("\n") == 1
+
+
+def test_a_wrong_variable_that_is_overruled_does_not_matter(
+    outcome: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_BACKLOG", "x")
+    assert main(["serve", "--backlog", "5"]) == 0
+    assert outcome[0].backlog == 5
+
+
+def test_a_port_file_that_cannot_be_written(
+    outcome: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--port-file", str(tmp_path / "nosuch" / "port")]) == 3
+    assert main(["serve", "--port-file", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.count("cannot write the port to") == 2
+    assert list(tmp_path.iterdir()) == []
+    assert outcome == []
