@@ -25,6 +25,7 @@ from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
 from .conversation import Conversation, answer_datagram, drop_rest
 from .kernel import somaxconn, unread, wait_until_sent
+from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import DRAIN, loose_row
@@ -33,6 +34,10 @@ from .settings import check_settings
 __all__ = ["Server"]
 
 logger = logging.getLogger("echoframe.server")
+
+# The C method: a forked child comes by here, and pays for each page of Python that
+# it touches.
+_detach = socket.SocketType.detach
 
 
 class Server(Lifecycle, socketserver.TCPServer):
@@ -206,10 +211,13 @@ class Server(Lifecycle, socketserver.TCPServer):
             listener.close()
 
     def _close_in_child(self, connection: Connection) -> None:
-        for listener in self.listeners:
-            # By a datagram socket the reply leaves, so it stays.
-            if not listener.transport.datagrams:
-                os.close(listener.socket.detach())
+        for sock in self._only_parents:
+            os.close(_detach(sock))
+
+    @lazy
+    def _only_parents(self) -> list[socket.socket]:
+        # By a datagram socket the reply leaves, so it stays.
+        return [listener.socket for listener in self.listeners if not listener.transport.datagrams]
 
     # ----------------------------------------------------- one conversation
 

@@ -13,18 +13,24 @@ Replaces      process_request
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import socketserver
 import sys
 import time
 from typing import Any, NoReturn
 
+from ..framing import RawFraming
+from ..handlers import EchoHandler
+from ..session import Session
 from .base import Server
+from .conversation import Conversation
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, LOOK, Lifecycle
-from .rows import DRAIN, FINISH, ORDER, TIMEOUT
+from .rows import DRAIN, FINISH, ORDER, TIMEOUT, loose_row
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 
@@ -32,6 +38,9 @@ __all__ = ["ForkServer", "ForkingMixIn"]
 # nothing happens (seconds).
 NAP = 0.01
 SOMETIMES = 1.0
+
+# Enough for Python to have settled on how to run each line.
+REHEARSALS = 16
 
 _OURS = (signal.SIGTERM, signal.SIGINT)
 
@@ -55,6 +64,15 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         if self.max_children != socketserver.ForkingMixIn.max_children:
             return self.max_children
         return self.max_connections
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        _rehearse()
+        # What is here now stays: to look at it again would only copy it.
+        gc.freeze()
+        try:
+            super().serve_forever(poll_interval)
+        finally:
+            gc.unfreeze()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._hand_over(request)
@@ -224,6 +242,20 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             os.kill(pid, signal.SIGKILL)
         self.collect_children()
         return time.monotonic() > self._life.deadline + 2 * GRACE
+
+
+def _rehearse() -> None:
+    """Hold a few conversations with ourselves before the first fork.
+
+    Python fills caches as it runs. What a child fills is lost with it, and each page
+    that it writes to for that must be copied.
+    """
+    for _ in range(REHEARSALS):
+        near, far = socket.socketpair()
+        with near, far:
+            far.sendall(b"1, 2, 3")
+            far.shutdown(socket.SHUT_WR)
+            Conversation(near, Session(EchoHandler(), RawFraming()), loose_row()).run()
 
 
 def _is_dead(pid: int) -> bool:

@@ -24,6 +24,9 @@ class Setting(NamedTuple):
     what: str
     reason: str
     least: int | float = 0
+    # Above this it is a mistake: a table that no machine has memory for, a wait that
+    # poll() cannot count.
+    most: int | float = 1_000_000
     # Other names under which fingers know the flag.
     aliases: tuple[str, ...] = ()
 
@@ -43,10 +46,11 @@ class Setting(NamedTuple):
             value, int | (float if kind is float else int)
         ):
             raise SettingError(f"{self.name} takes a number of {self.unit}, not {value!r}")
-        # "Not less" the other way round, so that nan is refused too.
-        if not value >= self.least:
+        # nan is between nothing.
+        if not self.least <= value <= self.most:
             raise SettingError(
-                f"{self.name} must be at least {self.least:g} {self.unit}, not {value}"
+                f"{self.name} must be between {self.least:,} and {self.most:,} {self.unit}, "
+                f"not {value:,}"
             )
         return kind(value)
 
@@ -79,6 +83,7 @@ SETTINGS: dict[str, Setting] = {
             "in one message, at most; raw messages are never longer than 65,536",
             "more than any text protocol needs in one piece",
             least=1,
+            most=2**31,
         ),
         Setting(
             "write_buffer",
@@ -87,6 +92,7 @@ SETTINGS: dict[str, Setting] = {
             "of replies that may wait to be sent before the next message is answered",
             "fills a socket buffer in one go, and bounds what a peer who never reads costs",
             least=1,
+            most=2**31,
         ),
         Setting(
             "idle_timeout",

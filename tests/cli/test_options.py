@@ -190,7 +190,7 @@ WRONG_FILES = [
     ("host = [1]", ["host"]),
     ("bind = []", ["bind"]),
     ("bind = [true]", ["bind", "True"]),
-    ("max_connections = 0", ["max_connections", "at least 1"]),
+    ("max_connections = 0", ["max_connections", "between 1"]),
     ("idle_timeout = nan", ["idle_timeout", "nan"]),
     # 0o660 is 432, and 660 would be 0o1224.
     ("unix_mode = 0o660\nbind='unix:///x'", ["unix_mode", "in quotes"]),

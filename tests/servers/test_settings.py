@@ -53,11 +53,25 @@ def test_values_come_back_as_they_are_kept() -> None:
         ("backlog", 5.0, "backlog takes a number of connections, not 5.0"),
         ("backlog", True, "backlog takes a number of connections, not True"),
         ("backlog", None, "backlog takes a number of connections, not None"),
-        ("backlog", 0, "backlog must be at least 1 connections, not 0"),
+        ("backlog", 0, "backlog must be between 1 and 1,000,000 connections, not 0"),
         ("idle_timeout", "soon", "idle_timeout takes a number of seconds, not 'soon'"),
-        ("idle_timeout", -1, "idle_timeout must be at least 0 seconds, not -1"),
-        ("drain_timeout", float("nan"), "drain_timeout must be at least 0 seconds, not nan"),
-        ("max_message", 0, "max_message must be at least 1 bytes, not 0"),
+        ("idle_timeout", -1, "idle_timeout must be between 0 and 1,000,000 seconds, not -1"),
+        (
+            "drain_timeout",
+            float("nan"),
+            "drain_timeout must be between 0 and 1,000,000 seconds, not nan",
+        ),
+        (
+            "max_connections",
+            10**11,
+            "max_connections must be between 1 and 1,000,000 connections, not 100,000,000,000",
+        ),
+        (
+            "idle_timeout",
+            float("inf"),
+            "idle_timeout must be between 0 and 1,000,000 seconds, not inf",
+        ),
+        ("max_message", 0, "max_message must be between 1 and 2,147,483,648 bytes, not 0"),
     ],
 )
 @pytest.mark.parametrize("model", MODELS)
