@@ -85,7 +85,7 @@ def run(words: list[str], typed: str = "", descriptor: int | None = None) -> str
 
 @contextlib.contextmanager
 def started(words: list[str], descriptor: int) -> Iterator[Reader]:
-    """Run a server for the length of the with block; gives what it logs."""
+    """Run a server for the length of the with block; gives what it logs. It must end well."""
     process = subprocess.Popen(
         words,
         cwd=ROOT,
@@ -98,13 +98,14 @@ def started(words: list[str], descriptor: int) -> Iterator[Reader]:
     try:
         yield Reader(process.stderr.fileno())
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         try:
-            process.wait(PATIENCE)
+            code = process.wait(PATIENCE)
         finally:
             process.kill()
             process.wait(PATIENCE)
             process.stderr.close()
+    assert code == 0
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def python(text: str) -> list[str]:
 # --------------------------------------------------------------------- programs
 
 PROGRAMS = blocks("python")
-SERVERS = [block for block in PROGRAMS if "serve_forever()" in block.text]
+SERVERS = [block for block in PROGRAMS if "server.run()" in block.text]
 CLIENTS = [block for block in PROGRAMS if "Client(" in block.text]
 OTHERS = [block for block in PROGRAMS if block not in SERVERS + CLIENTS]
 
