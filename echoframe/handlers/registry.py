@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import SettingError, UnknownHandler, suggest
@@ -37,12 +38,12 @@ class Protocol(NamedTuple):
 
     def open(self, peer: Peer | None = None) -> Handler:
         """Make the handler of one conversation."""
-        if isinstance(self.handler, type):
-            made: Handler = self.handler()
-            if peer is not None:
-                made.peer = peer
-            return made
-        return FunctionHandler(self.handler)
+        if _class_of(self.handler) is None:
+            return FunctionHandler(self.handler)
+        made: Handler = self.handler()
+        if peer is not None:
+            made.peer = peer
+        return made
 
     @classmethod
     def of(
@@ -57,24 +58,52 @@ class Protocol(NamedTuple):
 
         Errors: SettingError when it cannot answer messages at all.
         """
+        if isinstance(handler, Handler):
+            raise SettingError(
+                f"{type(handler).__name__} was given as an object, and each connection needs one "
+                "of its own: give the class, or functools.partial(the class, its arguments)"
+            )
         if not callable(handler):
             raise SettingError(
                 f"{handler!r} is not a handler: give a name, a function of one message, "
                 "or a Handler subclass"
             )
-        if isinstance(handler, type):
-            if not issubclass(handler, Handler):
-                raise SettingError(f"{handler.__name__} is a class, but not a Handler subclass")
-            if handler.on_message is Handler.on_message:
-                raise SettingError(f"{handler.__name__} cannot answer: it has no on_message()")
-        framing = framing or getattr(handler, "framing", None) or "line"
+        kind = _class_of(handler)
+        if kind is not None:
+            if not issubclass(kind, Handler):
+                raise SettingError(f"{kind.__name__} is a class, but not a Handler subclass")
+            if kind.on_message is Handler.on_message:
+                raise SettingError(f"{kind.__name__} cannot answer: it has no on_message()")
+        elif _takes_nothing(handler):
+            raise SettingError(
+                f"{getattr(handler, '__name__', handler)} takes no arguments; a function that is "
+                "a handler takes one, the message"
+            )
+        facts = kind or handler
+        framing = framing or getattr(facts, "framing", None) or "line"
         return cls(
-            name or str(getattr(handler, "__name__", type(handler).__name__)),
+            name or str(getattr(facts, "__name__", type(facts).__name__)),
             handler,
             framing,
-            client_framing or getattr(handler, "client_framing", None) or framing,
-            reply_size or getattr(handler, "reply_size", None),
+            client_framing or getattr(facts, "client_framing", None) or framing,
+            reply_size or getattr(facts, "reply_size", None),
         )
+
+
+def _class_of(handler: Callable[..., Any]) -> type | None:
+    """The class that this makes objects of, if it is one, or a partial of one."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return handler if isinstance(handler, type) else None
+
+
+def _takes_nothing(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    bound = getattr(function, "__self__", None) is not None
+    # 0x04: there is a *rest of the arguments.
+    return code.co_argcount - bound < 1 and not code.co_flags & 0x04
 
 
 class Registry:

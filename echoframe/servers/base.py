@@ -29,7 +29,7 @@ from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import DRAIN, loose_row
-from .settings import check_settings
+from .settings import SETTINGS, check_settings
 
 __all__ = ["Server"]
 
@@ -71,8 +71,11 @@ class Server(Lifecycle, socketserver.TCPServer):
     at_once: ClassVar[str] = "1"
     memory: ClassVar[str] = "shared"
     forks: ClassVar[bool] = False
+    # How many connections to accept before the first of their conversations begins.
+    batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
 
+    idle_timeout = SETTINGS["idle_timeout"].default  # type: ignore[assignment]  # seconds
     allow_reuse_address = True
     log_messages: bool = False
     unix_mode: int | None = None
@@ -210,6 +213,10 @@ class Server(Lifecycle, socketserver.TCPServer):
         for listener in self.listeners:
             listener.close()
 
+    def _batch(self) -> int:
+        replaced = type(self).get_request is not Server.get_request
+        return super()._batch() if replaced else self.batch
+
     def _close_in_child(self, connection: Connection) -> None:
         for sock in self._only_parents:
             os.close(_detach(sock))
@@ -305,11 +312,12 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _peer_name(self, connection: Connection) -> str:
         listener: Listener = connection.listener or self.listeners[0]
-        try:
-            return listener.transport.peer_name(connection.request, connection.client_address)
-        except Exception:
-            # get_request() was replaced, and what it gives is the program's own.
-            return str(connection.client_address)
+        match connection.client_address, listener.transport.scheme:
+            case ((str(), int(), *_), _) | ("" | b"", "unix"):
+                return listener.transport.peer_name(connection.request, connection.client_address)
+            case _:
+                # get_request() was replaced, and what it gives is the program's own.
+                return str(connection.client_address)
 
 
 class ConnectedPeer(Peer):

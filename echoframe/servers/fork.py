@@ -56,9 +56,6 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     max_connections = 500
     # The accept loop does it: a thread in the parent would be forked in mid-step.
     keeps_time = False
-    # After a fork each page that the parent writes to is copied, so the less it does
-    # between two forks, the less they cost.
-    batch = 16
 
     def _permits(self) -> int:
         if self.max_children != socketserver.ForkingMixIn.max_children:
@@ -282,3 +279,6 @@ class ForkServer(ForkingMixIn, Server):
     at_once = "max_connections"
     memory = "a copy"
     forks = True
+    # After a fork each page that the parent writes to is copied, so the less it does
+    # between two forks, the less they cost.
+    batch = 16

@@ -69,6 +69,12 @@ class _SecondSignal(BaseException):
     """Ends a conversation that runs in the main thread, where a signal handler can."""
 
 
+# What need not be called: the stdlib's do nothing, or what is done here anyway.
+_NO_ACTIONS = (
+    socketserver.BaseServer.service_actions,
+    socketserver.ForkingMixIn.service_actions,
+)
+
 # A mix-in has no base; the type checker may know what it will be mixed into.
 if TYPE_CHECKING:
     from socketserver import BaseServer as _Base
@@ -91,7 +97,9 @@ class Lifecycle(_Base):
     backlog: int
     max_message: int
     write_buffer: int
-    idle_timeout: float
+    # Off, unless a program asks for it: on a server of somebody else's, silence may
+    # be part of the conversation. Ours sets it.
+    idle_timeout: float = 0.0
     drain_timeout: float
     drain_quiet: float
     linger_timeout: float
@@ -99,9 +107,6 @@ class Lifecycle(_Base):
     # A thread of our own watches the deadlines, started with the first connection.
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
-
-    # How many connections to accept in one go before their conversations begin.
-    batch: ClassVar[int] = 1
 
     # How the last close() went.
     report: Report | None = None
@@ -133,7 +138,8 @@ class Lifecycle(_Base):
         try:
             if not life.stop_requested:
                 life.draining = False
-                self._accept_loop(poll_interval)
+                calls = type(self).service_actions not in _NO_ACTIONS
+                self._accept_loop(poll_interval if calls else None)
         finally:
             life.stop_requested = False
             life.serving = None
@@ -256,23 +262,8 @@ class Lifecycle(_Base):
         if own is not None:
             patience = own if patience is None else min(own, patience)
         deadline = None if patience is None else time.monotonic() + patience
-        watch = select.poll()
-        watch.register(life.wake, select.POLLIN)
-        listeners = {listener.fileno(): listener for listener in self._listeners()}
-        for number in listeners:
-            watch.register(number, select.POLLIN)
-        self._between()
-        while not life.stop_requested:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                self.handle_timeout()
-                return
-            for number, _ in watch.poll(None if left is None else left * 1000):
-                if number in listeners and life.rows.free:
-                    life.ready = listeners[number]
-                    self._handle_request_noblock()
-                    return
-                self._hear(life.wake.clear())
+        if not self._accept_loop(once=True, deadline=deadline) and not life.stop_requested:
+            self.handle_timeout()
         life.stop_requested = False
 
     def __enter__(self) -> Any:
@@ -294,32 +285,37 @@ class Lifecycle(_Base):
         if not isinstance(connection.request, tuple):
             self.socket.close()
 
-    def _accept_loop(self, poll_interval: float) -> None:
+    def _accept_loop(
+        self,
+        poll_interval: float | None = None,
+        once: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """Serve until stop is requested, or once, or until the deadline; True if it was once."""
         life = self._life
         free = life.rows.free
-        called_back = type(self).service_actions not in (
-            socketserver.BaseServer.service_actions,
-            socketserver.ForkingMixIn.service_actions,
-        )
         watch = select.poll()
         watch.register(life.wake, select.POLLIN)
         woken = life.wake.fileno()
         watched: dict[int, Any] = {}
+        batch = 1 if once else self._batch()
         while not life.stop_requested:
-            pause = self._between()
-            if called_back:
-                pause = poll_interval if pause is None else min(pause, poll_interval)
-            resting = life.rest_until - time.monotonic() if life.rest_until else 0.0
-            if resting > 0:
-                pause = resting if pause is None else min(pause, resting)
-            else:
-                life.rest_until = 0.0
+            pause = _sooner(self._between(), poll_interval)
+            resting = 0.0
+            if life.rest_until or deadline is not None:
+                now = time.monotonic()
+                resting = max(life.rest_until - now, 0.0)
+                life.rest_until = life.rest_until if resting else 0.0
+                pause = _sooner(pause, resting or None)
+                if deadline is not None:
+                    if now >= deadline:
+                        return False
+                    pause = _sooner(pause, deadline - now)
             # In the kernel's backlog a connection waits at nobody's cost, so there
             # it stays while there is no room for it.
             life.rows.wanted = not free
-            room = free and resting <= 0
             # Asked anew each time, because a program may replace its socket.
-            listeners = self._listeners() if room else []
+            listeners = self._listeners() if free and not resting else []
             if [listener.fileno() for listener in listeners] != list(watched):
                 for number in watched:
                     watch.unregister(number)
@@ -332,12 +328,20 @@ class Lifecycle(_Base):
                 elif free and not life.stop_requested:
                     life.ready = watched[number]
                     # All that are here first, then one after the other.
-                    taken = [self._accept() for _ in range(min(self.batch, len(free)))]
+                    taken = [self._accept() for _ in range(min(batch, len(free)))]
                     for connection in taken:
                         if connection is not None:
                             self._begin(connection)
-            if called_back:
+                    if once:
+                        return True
+            if poll_interval is not None:
                 self.service_actions()
+        return False
+
+    def _batch(self) -> int:
+        """How many connections to accept before the first of their conversations begins."""
+        # A get_request() that is not ours may wait for what it takes.
+        return 1
 
     def _handle_request_noblock(self) -> None:
         connection = self._accept()
@@ -448,7 +452,11 @@ class Lifecycle(_Base):
         return connection.name
 
     def _peer_name(self, connection: Connection) -> str:
-        return str(connection.client_address)
+        match connection.client_address:
+            case (str(host), int(port), *_):
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            case other:
+                return str(other)
 
     def _log_accepted(self, connection: Connection) -> None:
         logger.info("Accepted connection from %s", connection.name)
@@ -514,9 +522,13 @@ class Lifecycle(_Base):
         """For how long a connection has been silent, whether it waits for its peer, and
         whether nothing at all is left to do there."""
         if connection.conversation is None and connection.pid is None:
-            # A handler class, or a conversation that has not begun.
+            # A handler class, or a conversation that has not begun. Where the kernel
+            # does not say, its age stands for its silence, but only for a drain:
+            # nobody is cut for being old.
             quiet = quiet_for(connection.request)
-            return (now - connection.since if quiet is None else quiet), True, True
+            if quiet is None:
+                return now - connection.since, False, True
+            return quiet, True, True
         cells, row = self._life.rows.cells, connection.row
         seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
         if seen != connection.seen:
@@ -600,3 +612,9 @@ class Lifecycle(_Base):
         if any(connection.thread == me for connection in life.open.copy().values()):
             # The conversation has this very thread, and may be deaf to its socket.
             raise _SecondSignal
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or (other is not None and other < one):
+        return other
+    return one

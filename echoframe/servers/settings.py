@@ -131,9 +131,10 @@ Class = TypeVar("Class", bound=type)
 
 
 def with_settings(cls: Class) -> Class:
-    """Give a class the defaults as class attributes."""
+    """Give a class the defaults as class attributes, but for those that it sets itself."""
     for setting in SETTINGS.values():
-        setattr(cls, setting.name, setting.default)
+        if setting.name not in vars(cls):
+            setattr(cls, setting.name, setting.default)
     return cls
 
 

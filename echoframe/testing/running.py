@@ -151,6 +151,8 @@ def _serve_and_exit(
             return
         if drain is not None:
             server.drain_timeout = drain
+        # From the moment that the address is known, the end of the block may come.
+        signal.signal(signal.SIGTERM, lambda *_: server.stop())
         _tell(write, server.addresses)
         _tell(write, server.run())
         status = 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import socketserver
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,21 @@ def test_a_function_may_carry_the_facts_as_attributes() -> None:
     assert Protocol.of(own)[2:] == ("fixed:4", "fixed:4", None)
 
 
+def test_a_partial_of_a_class_gives_its_handlers_arguments() -> None:
+    class Greeter(Handler):
+        framing = "raw"
+
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+        def on_message(self, message: bytes) -> str:
+            return self.word
+
+    made = Protocol.of(functools.partial(Greeter, "hello"))
+    assert (made.name, made.framing) == ("Greeter", "raw")
+    assert made.open(None).on_message(b"") == "hello"
+
+
 def test_a_callable_without_a_name_is_called_after_its_class() -> None:
     class Called:
         def __call__(self, message: bytes) -> bytes:
@@ -88,7 +104,8 @@ def test_a_callable_without_a_name_is_called_after_its_class() -> None:
     [
         (5, "5 is not a handler: give a name, a function of one message, or a Handler subclass"),
         (None, "None is not a handler"),
-        (EchoHandler(), "is not a handler: give a name"),
+        (EchoHandler(), "EchoHandler was given as an object, and each connection needs one"),
+        (lambda: b"", "<lambda> takes no arguments; a function that is a handler takes one"),
         (Empty, "Empty cannot answer: it has no on_message()"),
         (dict, "dict is a class, but not a Handler subclass"),
         (socketserver.StreamRequestHandler, "is a class, but not a Handler subclass"),
