@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from echoframe.errors import SettingError
-from echoframe.servers import MODELS, Lifecycle
+from echoframe.servers import MODELS, Lifecycle, Server
 from echoframe.servers.settings import SETTINGS, Setting, check_settings
 
 
@@ -19,7 +19,14 @@ def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None
     assert setting.reason
     assert setting.flag == "--" + setting.name.replace("_", "-")
     assert setting.check(setting.default) == setting.default
-    assert getattr(Lifecycle, setting.name) == setting.default
+    assert getattr(Server, setting.name) == setting.default
+
+
+def test_a_mix_in_ends_no_silent_connection_of_a_foreign_server_unless_asked() -> None:
+    assert Lifecycle.idle_timeout == 0
+    for name, setting in SETTINGS.items():
+        if name != "idle_timeout":
+            assert getattr(Lifecycle, name) == setting.default
 
 
 def test_the_documented_defaults_are_these() -> None:

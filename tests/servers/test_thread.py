@@ -140,6 +140,8 @@ def test_a_keeper_that_cannot_start_does_not_end_the_server() -> None:
             assert ask(peer, b"hello") == b"hello"
 
 
+# It reaches threading.excepthook, as with the stdlib's mix-in, and there pytest hears it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_system_exit_in_a_handler_ends_only_its_conversation(notes: Notes, log: Log) -> None:
     def leave(message: bytes) -> bytes:
         if message == b"exit":
