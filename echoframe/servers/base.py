@@ -113,6 +113,9 @@ class Server(Lifecycle, socketserver.TCPServer):
         handler = self._understand(RequestHandlerClass, registry, framing)
         # Not TCPServer's: sockets are made by the transports.
         socketserver.BaseServer.__init__(self, server_address, handler)
+        # Before anything is bound: it needs descriptors, and a child that is forked
+        # from now on can find its parent by them.
+        _ = self._life
         if bind_and_activate:
             try:
                 self.server_bind()
@@ -220,6 +223,10 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _close_in_child(self, connection: Connection) -> None:
         for sock in self._only_parents:
             os.close(_detach(sock))
+        for other in self._life.taken:
+            # Theirs is another child; an end kept open here would keep them open.
+            if not isinstance(other.request, tuple):
+                os.close(_detach(other.request))
 
     @lazy
     def _only_parents(self) -> list[socket.socket]:

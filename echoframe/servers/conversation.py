@@ -73,13 +73,12 @@ class Conversation:
         """
         try:
             return self._stage()
-        except BlockingIOError:
-            # Only socket calls reach this point: the session keeps a handler's
-            # errors to itself.
-            return READ if not self._out else WRITE
         except OSError as error:
             if error is self.session.failure:
+                # The handler's own, and no word about this socket.
                 raise
+            if isinstance(error, BlockingIOError):
+                return WRITE if self._out else READ
             return self._lost(error)
 
     def run(self) -> None:
@@ -126,6 +125,8 @@ class Conversation:
                         cells[cell_sent] = sent
                         out = memoryview(out)[gone:]
                         continue
+                    # Out of sight while it waits: this may have been a large reply.
+                    out = b""
                 if session.busy:
                     if session.closing:
                         break
@@ -134,8 +135,6 @@ class Conversation:
                 cells[cell_settled] = received
                 if leaves_rests:
                     cells[row + UNFINISHED] = framing.unfinished
-                # Out of sight while it waits: this may be a large reply.
-                out = b""
                 data = recv(CHUNK)
                 if data:
                     received += len(data)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .conversation import Conversation
+from .lazy import lazy
 from .rows import DRAIN, FINISH, Rows
 from .wake import Wake
 
@@ -88,9 +89,9 @@ class Life:
     forked: Connection | None = None
     keeper: Keeper | None = None
 
-    def __init__(self, permits: int) -> None:
+    def __init__(self, permits: Callable[[], int]) -> None:
         self.pid = os.getpid()
-        self.rows = Rows(permits)
+        self._permits = permits
         # By the identity of the request, since a datagram's is a plain tuple.
         self.open: dict[int, Connection] = {}
         # Held for moments: while a socket is shut or let go, and while the table changes.
@@ -99,8 +100,15 @@ class Life:
         # Set unless somebody is in serve_forever().
         self.ended = threading.Event()
         self.ended.set()
+        # Accepted, and about to begin.
+        self.taken: list[Connection] = []
         # Who was there when the stop began.
         self.at_stop: list[Connection] = []
+
+    @lazy
+    def rows(self) -> Rows:
+        # Not before the server serves: until then a program may set its limit.
+        return Rows(self._permits())
 
 
 def obey(connection: Connection, order: int) -> None:

@@ -118,7 +118,7 @@ class Lifecycle(_Base):
 
     @lazy
     def _life(self) -> Life:
-        return Life(self._permits())
+        return Life(self._permits)
 
     def _permits(self) -> int:
         return self.max_connections
@@ -328,10 +328,10 @@ class Lifecycle(_Base):
                 elif free and not life.stop_requested:
                     life.ready = watched[number]
                     # All that are here first, then one after the other.
-                    taken = [self._accept() for _ in range(min(batch, len(free)))]
-                    for connection in taken:
-                        if connection is not None:
-                            self._begin(connection)
+                    while len(life.taken) < batch and free and self._accept():
+                        pass
+                    while life.taken:
+                        self._begin(life.taken.pop(0))
                     if once:
                         return True
             if poll_interval is not None:
@@ -344,25 +344,25 @@ class Lifecycle(_Base):
         return 1
 
     def _handle_request_noblock(self) -> None:
-        connection = self._accept()
-        if connection is not None:
-            self._begin(connection)
+        if self._accept():
+            self._begin(self._life.taken.pop())
 
     # The stdlib's moments in the stdlib's order; what is ours is the row.
 
-    def _accept(self) -> Connection | None:
+    def _accept(self) -> bool:
         try:
             request, client_address = self.get_request()
         except BlockingIOError:
             # Somebody else took it, or it went away.
-            return None
+            return False
         except OSError as error:
             if error.errno in _PEERS_OWN:
                 logger.debug("a connection was lost before it was accepted: %s", error)
             else:
                 self._starve("accepting", error)
-            return None
-        return self._take(request, client_address)
+            return False
+        self._life.taken.append(self._take(request, client_address))
+        return True
 
     def _begin(self, connection: Connection) -> None:
         request, client_address = connection.request, connection.client_address
@@ -386,17 +386,29 @@ class Lifecycle(_Base):
         connection = Connection(request, client_address, life.rows.take(), life.ready)
         connection.thread = threading.get_ident()
         life.open[id(request)] = connection
-        if self.keeps_time:
-            keeper = life.keeper
-            if keeper is None:
-                keeper = life.keeper = Keeper(self._tend)
-                keeper.start()
-            elif keeper.asleep and self.idle_timeout:
-                keeper.wake.set()
+        keeper = life.keeper
+        if keeper is None:
+            if self.keeps_time:
+                self._start_keeper()
+        elif keeper.asleep and self.idle_timeout:
+            keeper.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._name(connection)
             self._log_accepted(connection)
         return connection
+
+    def _start_keeper(self) -> None:
+        keeper = None
+        try:
+            keeper = Keeper(self._tend)
+            keeper.start()
+        except (OSError, RuntimeError) as error:
+            # No descriptor, no thread: the next connection tries again.
+            if keeper is not None:
+                keeper.wake.close()
+            self._starve("watching deadlines", error)
+        else:
+            self._life.keeper = keeper
 
     def _hand_over(self, request: Any) -> Connection:
         """Its conversation will run elsewhere, and whoever runs it releases it there."""
@@ -609,9 +621,11 @@ class Lifecycle(_Base):
         life.deadline = time.monotonic()
         self._wake()
         me = threading.get_ident()
-        if any(connection.thread == me for connection in life.open.copy().values()):
-            # The conversation has this very thread, and may be deaf to its socket.
-            raise _SecondSignal
+        for connection in life.open.copy().values():
+            if connection.thread == me:
+                # The conversation has this very thread, and may be deaf to its socket.
+                connection.ordered = life.rows.cells[connection.row + ORDER] = CUT
+                raise _SecondSignal
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:
