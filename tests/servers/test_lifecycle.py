@@ -508,7 +508,9 @@ def test_a_second_signal_cuts(model: str) -> None:
         os.kill(up.pid, signal.SIGTERM)
         os.kill(up.pid, signal.SIGINT)
         up.stopped = True
-        assert read_to_end(peer) == b""
+        # A cut is no goodbye: what was not read by then makes it a reset.
+        with contextlib.suppress(ConnectionResetError):
+            assert read_to_end(peer) == b""
     assert up.report is not None
     assert up.report[:3] == (1, 0, 1)
 
