@@ -31,6 +31,10 @@ def quiet_for(request: Any) -> float | None:
 
 def unsent(request: Any) -> int:
     """Bytes that the peer's kernel has not acknowledged yet; 0 where nobody knows."""
+    if getattr(request, "family", None) == getattr(socket, "AF_UNIX", None):
+        # What was written is with the peer already; the count would be of what it
+        # has not read.
+        return 0
     return _count(request, _TIOCOUTQ)
 
 
