@@ -641,7 +641,9 @@ def test_a_closed_session_is_freed_without_the_garbage_collector(
     gc.disable()
     try:
         framing = make()
-        session = Session(FunctionHandler(answer), framing, write_buffer=1, trace=lambda message: None)
+        session = Session(
+            FunctionHandler(answer), framing, write_buffer=1, trace=lambda message: None
+        )
         session.open()
         session.feed(framing.wrap(end.encode()))
         assert session.closing == (end in ("reply", "protocol"))

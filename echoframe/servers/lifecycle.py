@@ -237,7 +237,8 @@ class Lifecycle(_Base):
             if life.closed:
                 life.wake.close()
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # None is a handler that was not made in Python; it cannot be put back.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def shutdown(self) -> None:
         """Stop accepting and wait for serve_forever() to return; conversations go on.
