@@ -183,9 +183,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _carry(self, connection: Connection, order: int) -> None:
         if connection.pid:
-            # It cannot be another process by now: its number is free only when we
-            # have waited for it.
-            os.kill(connection.pid, signal.SIGTERM)
+            _kill(connection.pid, signal.SIGTERM)
 
     def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
         if connection.pid and self._watches_itself():
@@ -236,7 +234,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _give_up(self) -> bool:
         for pid in self.active_children:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid, signal.SIGKILL)
         self.collect_children()
         return time.monotonic() > self._life.deadline + 2 * GRACE
 
@@ -257,6 +255,16 @@ def _rehearse() -> None:
             far.sendall(b"1, 2, 3")
             far.shutdown(socket.SHUT_WR)
             Conversation(near, Session(EchoHandler(), RawFraming()), loose_row()).run()
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        # It cannot be another process by now: its number is free only when it has been
+        # waited for, and that is done here.
+        os.kill(pid, number)
+    except ProcessLookupError:
+        # Unless the program ignores SIGCHLD, and the kernel buries at once.
+        pass
 
 
 def _is_dead(pid: int) -> bool:

@@ -691,14 +691,14 @@ def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int)
 @pytest.mark.parametrize(("model", "count"), [("thread", 1000), ("fork", 200)])
 def test_a_thousand_idle_connections_are_drained(model: str, count: int) -> None:
     with contextlib.ExitStack() as stack:
-        with served(MODELS[model], echo, max_connections=count + 100) as up:
+        with served(MODELS[model], echo, max_connections=count + 100, drain_timeout=60) as up:
             peers = [stack.enter_context(raw_connection(up)) for _ in range(count)]
             for peer in peers:
                 assert ask(peer, b"hello") == b"hello"
         assert up.report is not None
         assert up.report[:3] == (count, count, 0)
         # Many times what it takes, and less than the time until they would be cut.
-        assert up.report.seconds < MODELS[model].drain_timeout - 1
+        assert up.report.seconds < 50
         for peer in peers:
             assert read_to_end(peer) == b""
 
