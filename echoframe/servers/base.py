@@ -209,6 +209,12 @@ class Server(Lifecycle, socketserver.TCPServer):
     def request_queue_size(self, value: int) -> None:
         self.backlog = value
 
+    def _adopt(self) -> None:
+        super()._adopt()
+        for listener in self.listeners:
+            # What was made there is removed here.
+            listener.owner = os.getpid()
+
     def _listeners(self) -> list[Any]:
         return self.listeners
 

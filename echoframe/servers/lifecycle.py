@@ -42,7 +42,7 @@ from .rows import (
     UNFINISHED,
 )
 from .settings import with_settings
-from .wake import STOP
+from .wake import STOP, Wake
 
 __all__ = ["Lifecycle"]
 
@@ -133,6 +133,7 @@ class Lifecycle(_Base):
         server does not wake at all.
         """
         life = self._life
+        self._adopt()
         life.serving = threading.get_ident()
         life.ended.clear()
         try:
@@ -217,6 +218,7 @@ class Lifecycle(_Base):
                 "use serve_forever() and close()"
             )
         life = self._life
+        self._adopt()
         before = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -263,6 +265,7 @@ class Lifecycle(_Base):
         if own is not None:
             patience = own if patience is None else min(own, patience)
         deadline = None if patience is None else time.monotonic() + patience
+        self._adopt()
         if not self._accept_loop(once=True, deadline=deadline) and not life.stop_requested:
             self.handle_timeout()
         life.stop_requested = False
@@ -274,6 +277,14 @@ class Lifecycle(_Base):
         self.close()
 
     # ------------------------------------------------------------- accepting
+
+    def _adopt(self) -> None:
+        """This process serves, although another one may have made the server (a daemon's)."""
+        life = self._life
+        if life.pid != os.getpid():
+            life.pid = os.getpid()
+            # The other one has the same pipe, and may read from it.
+            life.wake = Wake()
 
     def _listeners(self) -> list[Any]:
         return [self]

@@ -245,6 +245,27 @@ def test_a_child_that_was_forked_before_serving_stops_its_parent_too(model: str)
         assert child.wait() == 0
 
 
+# As a daemon does it: bind, fork, serve in the child.
+@every_model
+def test_a_server_may_be_served_by_a_child_of_its_maker(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = MODELS[model](f"unix://{path}", echo)
+
+    def work(notes: Notes) -> None:
+        notes.write(str(server.run().served))
+
+    with forked(work) as child:
+        for listener in server.listeners:
+            listener.socket.close()
+        with raw_connection(server) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.notes.next() == "1"
+        assert child.wait() == 0
+    assert not path.exists()
+    server.close()
+
+
 def in_a_child(work: Callable[[], object]) -> None:
     pid = os.fork()
     if pid == 0:
