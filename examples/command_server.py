@@ -15,5 +15,8 @@ import echoframe
 if __name__ == "__main__":
     address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:8000"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    with echoframe.ThreadServer(address, "command", log_messages=True) as server:
-        server.run()
+    try:
+        with echoframe.ThreadServer(address, "command", log_messages=True) as server:
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

@@ -12,6 +12,9 @@ import echoframe
 
 if __name__ == "__main__":
     address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:65432"
-    with echoframe.Client(address, "echo") as client:
-        reply = client.ask(b"Hello, world")
-    print(f"Received {reply!r}")
+    try:
+        with echoframe.Client(address, "echo") as client:
+            reply = client.ask(b"Hello, world")
+        print(f"Received {reply!r}")
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

@@ -20,5 +20,9 @@ class EchoServer(echoframe.ThreadServer):
 
 if __name__ == "__main__":
     address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:65432"
-    with EchoServer(address, "echo") as server:
-        server.run()
+    try:
+        with EchoServer(address, "echo") as server:
+            print("Listening on", server.address, flush=True)
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

@@ -1,7 +1,7 @@
 """Handlers of one's own: one that remembers its conversation, one with a new command.
 
     python3 -m examples.own_handler
-    python3 -m echoframe send 127.0.0.1:7007 one two three four
+    python3 -m echoframe send 127.0.0.1:7001 one two three four
 
 That was Counting. The command line serves any handler that stands in a file:
 
@@ -31,6 +31,10 @@ class Clock(echoframe.CommandHandler):
 
 
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
-    with echoframe.ThreadServer(address, Counting) as server:
-        server.run()
+    address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7001"
+    try:
+        with echoframe.ThreadServer(address, Counting) as server:
+            print("Listening on", server.address, flush=True)
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

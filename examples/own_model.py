@@ -1,7 +1,7 @@
 """A model of one's own: serve a single connection, then stop.
 
     python3 -m examples.own_model
-    python3 -m echoframe send 127.0.0.1:7007 hello
+    python3 -m echoframe send 127.0.0.1:7002 hello
 
 Another address may be given. (For `single` this is there already, as once=True.)
 """
@@ -21,7 +21,11 @@ class OneShotServer(echoframe.SingleServer):
 
 
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
-    with OneShotServer(address, "echo") as server:
-        report = server.run()
-    print(f"served {report.served} conversation")
+    address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7002"
+    try:
+        with OneShotServer(address, "echo") as server:
+            print("Listening on", server.address, flush=True)
+            report = server.run()
+        print(f"served {report.served} conversation")
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

@@ -24,5 +24,9 @@ class MyTCPHandler(socketserver.StreamRequestHandler):
 if __name__ == "__main__":
     # A (host, port) pair is an address too, as socketserver has it.
     address = sys.argv[1] if len(sys.argv) > 1 else ("localhost", 9999)
-    with echoframe.ThreadServer(address, MyTCPHandler) as server:
-        server.run()
+    try:
+        with echoframe.ThreadServer(address, MyTCPHandler) as server:
+            print("Listening on", server.address, flush=True)
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

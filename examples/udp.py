@@ -1,7 +1,7 @@
 """Datagrams: each is a message, and a conversation is one message long.
 
     python3 -m examples.udp
-    python3 -m echoframe send udp://127.0.0.1:7007 one two three
+    python3 -m echoframe send udp://127.0.0.1:7003 one two three
 
 A handler is made for each datagram, so what shall last stands on something they
 share: here, on the class. Another address may be given; Ctrl-C ends the server.
@@ -21,6 +21,10 @@ class Numbering(echoframe.Handler):
 
 
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else "udp://127.0.0.1:7007"
-    with echoframe.ThreadServer(address, Numbering) as server:
-        server.run()
+    address = sys.argv[1] if len(sys.argv) > 1 else "udp://127.0.0.1:7003"
+    try:
+        with echoframe.ThreadServer(address, Numbering) as server:
+            print("Listening on", server.address, flush=True)
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

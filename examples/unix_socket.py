@@ -18,5 +18,9 @@ def whisper(message: bytes) -> bytes:
 
 if __name__ == "__main__":
     address = sys.argv[1] if len(sys.argv) > 1 else "unix:///tmp/echoframe.sock"
-    with echoframe.ThreadServer(address, whisper, unix_mode=0o600) as server:
-        server.run()
+    try:
+        with echoframe.ThreadServer(address, whisper, unix_mode=0o600) as server:
+            print("Listening on", server.address, flush=True)
+            server.run()
+    except echoframe.EchoframeError as error:
+        sys.exit(str(error))

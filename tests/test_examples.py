@@ -40,6 +40,14 @@ def tree_of(name: str) -> ast.Module:
     return ast.parse((FOLDER / f"{name}.py").read_text())
 
 
+def with_text(text: str) -> list[str]:
+    return [name for name in EXAMPLES if text in (FOLDER / f"{name}.py").read_text()]
+
+
+SERVERS = with_text("server.run()")
+CLIENTS = with_text("echoframe.Client(")
+
+
 def docstring(name: str) -> str:
     return ast.get_docstring(tree_of(name)) or ""
 
@@ -128,6 +136,11 @@ def serving(command: str, kind: int = socket.SOCK_STREAM) -> Iterator[tuple[Prog
             yield server, port
 
 
+def listening(port: int, scheme: str = "tcp") -> str:
+    """What a server says first."""
+    return f"Listening on {scheme}://127.0.0.1:{port}\n"
+
+
 # ------------------------------------------------------------------- the ladder
 
 
@@ -165,6 +178,60 @@ def test_its_own_address_is_the_one_it_tells(name: str) -> None:
     for place in map(str, places):
         if not place.endswith(":0"):
             assert place.removeprefix("tcp://") in docstring(name)
+
+
+def test_no_two_servers_want_the_same_port() -> None:
+    # 7007 is the port of `echoframe serve`, which runs beside some of them.
+    places = [place for name in SERVERS for place in own_ports(name)]
+    assert len(places) == len({*places, 7007}) - 1
+
+
+def own_ports(name: str) -> list[int]:
+    tree = next(node for node in tree_of(name).body if isinstance(node, ast.If))
+    constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    texts = " ".join(str(value) for value in constants)
+    return [int(port) for port in re.findall(r"\b\d{4,5}\b", texts)]
+
+
+# ----------------------------------------------------------------- where it fails
+
+
+@contextlib.contextmanager
+def taken(name: str, folder: Path) -> Iterator[str]:
+    """A place of the kind that this example wants, and that it cannot have."""
+    if name == "unix_socket":
+        family, kind, place = socket.AF_UNIX, socket.SOCK_STREAM, f"unix://{folder}/taken"
+    elif name == "udp":
+        family, kind, place = socket.AF_INET, socket.SOCK_DGRAM, "udp://127.0.0.1"
+    else:
+        family, kind, place = socket.AF_INET, socket.SOCK_STREAM, "tcp://127.0.0.1"
+    with socket.socket(family, kind) as listener:
+        if family == socket.AF_UNIX:
+            listener.bind(place.removeprefix("unix://"))
+        else:
+            listener.bind(("127.0.0.1", 0))
+            place += f":{listener.getsockname()[1]}"
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+        yield place
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_whose_place_is_taken_says_so_in_a_sentence(name: str, tmp_path: Path) -> None:
+    with taken(name, tmp_path) as place:
+        code, out, err = run([*words_of(f"python3 -m examples.{name}", None), place])
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf".*{re.escape(place)} .*\n", err)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_client_says_in_a_sentence_that_nobody_is_there(name: str) -> None:
+    # Bound and not listening: nobody else gets the port, and nobody answers there.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        place = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        said = run([*words_of(f"python3 -m examples.{name}", None), place], "hello\n")
+    assert (said[0], said[2]) == (1, f"nobody listens at {place}\n")
 
 
 # ----------------------------------------------------------------------- echo
@@ -212,7 +279,9 @@ def test_echo_server_and_echo_client() -> None:
         )
         code, out, err = server.stop()
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"Connected by \('127\.0\.0\.1', \d+\)\n", out)
+    assert re.fullmatch(
+        r"Connected by \('127\.0\.0\.1', \d+\)\n", out.removeprefix(listening(port))
+    )
 
 
 def test_the_tutorials_echo_client_is_served() -> None:
@@ -220,7 +289,11 @@ def test_the_tutorials_echo_client_is_served() -> None:
         code, out, err = run(script(TUTORIAL_ECHO_CLIENT, port))
         own_port, received = out.splitlines()
         assert (code, received, err) == (0, "Received b'Hello, world'", "")
-        assert server.stop() == (0, f"Connected by ('127.0.0.1', {own_port})\n", "")
+        assert server.stop() == (
+            0,
+            f"{listening(port)}Connected by ('127.0.0.1', {own_port})\n",
+            "",
+        )
 
 
 def test_the_echo_client_talks_to_the_tutorials_server() -> None:
@@ -249,15 +322,6 @@ def test_wake_up_neo() -> None:
         client = words_of(client_command, f"127.0.0.1:{port}")
         assert run(client) == (0, "Wake up, Neo\n", "")
         assert server.stop()[0] == 0
-
-
-def test_wake_up_neo_says_when_nobody_is_there() -> None:
-    # Bound and not listening: nobody else gets the port, and nobody answers there.
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{taken.getsockname()[1]}"
-        client = words_of(commands("wake_up_neo")[1], place)
-        assert run(client) == (1, "", f"nobody listens at tcp://{place}\n")
 
 
 def test_where_echoframe_is_installed_they_run_as_files_too(tmp_path: Path) -> None:
@@ -368,7 +432,7 @@ def test_own_handler_counts_in_each_conversation() -> None:
         client = words_of(client_command, f"127.0.0.1:{port}")
         for _ in range(2):
             assert run(client) == (0, "1: one\n2: two\n3: three\n", "")
-        assert server.stop() == (0, "", "")
+        assert server.stop() == (0, listening(port), "")
 
 
 def test_own_handler_tells_the_time() -> None:
@@ -384,7 +448,7 @@ def test_socketserver_handler() -> None:
     server_command, client_command = commands("socketserver_handler")
     with serving(server_command) as (server, port):
         assert run(words_of(client_command, f"127.0.0.1:{port}")) == (0, "HELLO", "")
-        assert server.stop() == (0, "127.0.0.1 wrote:\nhello\n", "")
+        assert server.stop() == (0, f"{listening(port)}127.0.0.1 wrote:\nhello\n", "")
 
 
 # ------------------------------------------------------------- other transports
@@ -398,7 +462,7 @@ def test_unix_socket(tmp_path: Path) -> None:
         patient = [*words_of(client_command, place), "--retry", "9"]
         assert run(patient) == (0, "hello\n", "")
         assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
-        assert server.stop() == (0, "", "")
+        assert server.stop() == (0, f"Listening on {place}\n", "")
     assert not (tmp_path / "s").exists()
 
 
@@ -407,7 +471,7 @@ def test_udp() -> None:
     with serving(server_command, socket.SOCK_DGRAM) as (server, port):
         client = words_of(client_command, f"udp://127.0.0.1:{port}")
         assert run(client) == (0, "1: one\n2: two\n3: three\n", "")
-        assert server.stop() == (0, "", "")
+        assert server.stop() == (0, listening(port, "udp"), "")
 
 
 # ----------------------------------------------------------------------- models
@@ -430,7 +494,7 @@ def test_own_model_serves_once() -> None:
     server_command, client_command = commands("own_model")
     with serving(server_command) as (server, port):
         assert run(words_of(client_command, f"127.0.0.1:{port}")) == (0, "hello\n", "")
-        assert server.ends() == (0, "served 1 conversation\n", "")
+        assert server.ends() == (0, f"{listening(port)}served 1 conversation\n", "")
 
 
 # ------------------------------------------------------------------- the kernel
