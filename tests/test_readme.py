@@ -17,12 +17,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from echoframe import MODELS, Address, ProtocolError
+import echoframe
+from echoframe import MODELS, Address, EchoframeError, ProtocolError
 from echoframe.cli import COMMANDS
 from echoframe.framing import FRAMINGS, make_framing
 from echoframe.servers import SETTINGS, Server
@@ -212,6 +215,20 @@ def test_a_command_prints_what_is_shown(command: Command, listener: socket.socke
             assert run(words, command.typed) == command.shown
 
 
+@pytest.mark.slow
+def test_the_file_is_one_that_serve_takes(tmp_path: Path, listener: socket.socket) -> None:
+    (block,) = blocks("toml")
+    path = tmp_path / "serve.toml"
+    path.write_text(block.text)
+    number = listener.fileno()
+    line = f"python3 -m echoframe serve --config {path} --bind fd://{number}"
+    with started(words_of(line), number) as log:
+        # Its own addresses are read as well, though the flag wins.
+        for place in tomllib.loads(block.text)["bind"]:
+            Address.parse(place)
+        log.until("Listening on ")
+
+
 def without_times(text: str) -> str:
     # How long something took depends on what else the machine does.
     return re.sub(r"\d\.\d s", "? s", text)
@@ -262,6 +279,23 @@ def test_the_table_of_settings_is_the_codes() -> None:
     wanted = "\n".join(f"| {' | '.join(row)} |" for row in ours)
     found = rows("setting | default | unit | what | why")
     assert found == ours, f"the table should be:\n{wanted}"
+
+
+def test_the_table_of_errors_is_the_codes() -> None:
+    table = rows("error | is also | means")
+    ours = {
+        name: kind
+        for name, kind in vars(echoframe).items()
+        if isinstance(kind, type) and issubclass(kind, EchoframeError) and kind != EchoframeError
+    }
+    assert sorted(row[0].strip("`") for row in table) == sorted(ours)
+    for error, also, _ in table:
+        built_in = next(kind for kind in ours[error.strip("`")].__mro__ if is_built_in(kind))
+        assert also == f"`{built_in.__name__}`"
+
+
+def is_built_in(kind: type) -> bool:
+    return kind.__module__ == "builtins"
 
 
 def test_the_table_of_commands_is_the_codes() -> None:
