@@ -17,7 +17,18 @@ from __future__ import annotations
 
 from .address import Address
 from .client import Client
-from .errors import AddressError, EchoframeError, ProtocolError, SettingError, UnknownHandler
+from .errors import (
+    AddressError,
+    ConnectError,
+    ConnectionEnded,
+    EchoframeError,
+    ListenError,
+    ProtocolError,
+    RefusedError,
+    SettingError,
+    TimedOut,
+    UnknownHandler,
+)
 from .framing import (
     AutoFraming,
     DelimiterFraming,
@@ -81,5 +92,10 @@ __all__ = [
     "UnknownHandler",
     "ProtocolError",
     "SettingError",
+    "ListenError",
+    "ConnectError",
+    "RefusedError",
+    "ConnectionEnded",
+    "TimedOut",
     "__version__",
 ]

@@ -182,7 +182,7 @@ class Client:
         buffers on the way, to a peer that answers while it reads, use ask().
         """
         self._check_usable()
-        self._out = memoryview(self._framing.wrap(_as_bytes(message)))
+        self._out = memoryview(self._wrap(_as_bytes(message)))
         try:
             self._flush()
         finally:
@@ -247,6 +247,16 @@ class Client:
         # Of a pipe, what is there and not only all that was asked for.
         read = getattr(file, "read1", file.read)
         return self._exchange(iter(lambda: read(CHUNK), b""), _Flow(self))
+
+    def _wrap(self, message: bytes) -> bytes:
+        if not self._framing.carries(message):
+            # Sent all the same, it would be answered as two, and each later reply
+            # would be taken for the one before.
+            raise SettingError(
+                f"{message[:40]!r} holds the end of a message, so over a {self._framing.name} "
+                'framing it would be two; send it without, or with framing="raw"'
+            )
+        return self._framing.wrap(message)
 
     # The one loop behind ask, pipeline and stream.
     def _exchange(
@@ -492,7 +502,7 @@ class _Whole:
 
     def pack(self, message: bytes | str) -> bytes:
         data = _as_bytes(message)
-        packed = self._client._framing.wrap(data)
+        packed = self._client._wrap(data)
         size = None
         if self._client._reply_size is not None:
             size = self._client._reply_size(data)
@@ -589,4 +599,9 @@ def _parse_source(source: Any, address: Address) -> Address:
 
 
 def _as_bytes(message: bytes | str) -> bytes:
-    return message.encode() if isinstance(message, str) else bytes(memoryview(message))
+    if isinstance(message, str):
+        return message.encode()
+    try:
+        return bytes(memoryview(message))
+    except TypeError:
+        raise TypeError(f"a message is bytes or str, not {type(message).__name__}") from None

@@ -76,6 +76,10 @@ class Framing:
         """Give the bytes that carry this message to the peer."""
         raise NotImplementedError
 
+    def carries(self, message: bytes) -> bool:
+        """Tell whether the peer will find this as one message."""
+        return True
+
     def fresh(self) -> Framing:
         """Give a new framing with the same parameters, for another conversation."""
         return type(self)(max_message=self.max_message)
@@ -143,6 +147,9 @@ class DelimiterFraming(Framing):
         self._rest = bytearray()
         # How the message that next() gave last was ended: the reply ends so too.
         self.ending = delimiter
+
+    def carries(self, message: bytes) -> bool:
+        return self.delimiter not in message
 
     def fresh(self) -> Framing:
         return type(self)(self.delimiter, max_message=self.max_message)

@@ -203,7 +203,8 @@ def run(given: Any) -> int:
             signals.stop = _nothing
         if report.cut:
             names = ", ".join(name for name, how in report.who if how == "cut")
-            logger.warning("%d conversations were cut: %s", report.cut, names)
+            what = "conversation was" if report.cut == 1 else "conversations were"
+            logger.warning("%d %s cut: %s", report.cut, what, names)
     return 128 + server.cut_by if server.cut_by else 0
 
 

@@ -57,6 +57,9 @@ class Peer:
         # The facts about the peer's certificate, where there is one.
         self.tls = tls
 
+    def __str__(self) -> str:
+        return self.remote
+
     def __repr__(self) -> str:
         return f"Peer({self.remote!r}, {self.local!r}, {self.transport!r})"
 

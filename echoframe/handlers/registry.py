@@ -74,11 +74,8 @@ class Protocol(NamedTuple):
                 raise SettingError(f"{kind.__name__} is a class, but not a Handler subclass")
             if kind.on_message is Handler.on_message:
                 raise SettingError(f"{kind.__name__} cannot answer: it has no on_message()")
-        elif _takes_nothing(handler):
-            raise SettingError(
-                f"{getattr(handler, '__name__', handler)} takes no arguments; a function that is "
-                "a handler takes one, the message"
-            )
+        else:
+            _check_takes_one(handler)
         facts = kind or handler
         framing = framing or getattr(facts, "framing", None) or "line"
         return cls(
@@ -97,13 +94,20 @@ def _class_of(handler: Callable[..., Any]) -> type | None:
     return handler if isinstance(handler, type) else None
 
 
-def _takes_nothing(function: Any) -> bool:
+def _check_takes_one(function: Any) -> None:
     code = getattr(function, "__code__", None)
     if code is None:
-        return False
+        return
     bound = getattr(function, "__self__", None) is not None
+    most = code.co_argcount - bound
+    least = most - len(function.__defaults__ or ())
     # 0x04: there is a *rest of the arguments.
-    return code.co_argcount - bound < 1 and not code.co_flags & 0x04
+    if least > 1 or (most < 1 and not code.co_flags & 0x04):
+        takes = f"{least} arguments" if least else "no arguments"
+        raise SettingError(
+            f"{getattr(function, '__name__', function)} takes {takes}; a function that is a "
+            "handler takes one, the message"
+        )
 
 
 class Registry:
@@ -259,10 +263,10 @@ def _load(path: str) -> Any:
                 f"no module {module_name!r} in this folder or among the installed packages "
                 f"(wanted for {path!r})"
             ) from None
-        raise UnknownHandler(f"{path!r} cannot be imported: {error}") from error
+        raise UnknownHandler(f"{path!r} cannot be imported: {error}{_where(error)}") from error
     except Exception as error:
         raise UnknownHandler(
-            f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+            f"{path!r} cannot be imported: {type(error).__name__}: {error}{_where(error)}"
         ) from error
     finally:
         # Unless the module has tidied up itself.
@@ -277,3 +281,15 @@ def _load(path: str) -> Any:
                 f"{module_name!r} has no {attribute!r}; {suggest(part, names)}"
             ) from None
     return found
+
+
+def _where(error: BaseException) -> str:
+    # The innermost line of a file; a SyntaxError names its own.
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith("<"):
+            found = f" ({file}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return "" if isinstance(error, SyntaxError) or __file__ in found else found

@@ -42,18 +42,25 @@ MODELS: dict[str, type[Server]] = {
 }
 
 
-def model_class(model: str) -> type[Server]:
-    """Give the server class of a model's name. Errors: SettingError for an unknown one."""
-    try:
-        return MODELS[model]
-    except KeyError:
-        raise SettingError(f"unknown model {model!r}; {suggest(model, MODELS)}") from None
+def model_class(model: str | type[Server]) -> type[Server]:
+    """Give the server class of a model's name; a class is given back.
+
+    Errors: SettingError for an unknown name.
+    """
+    if isinstance(model, type) and issubclass(model, Server):
+        return model
+    if model not in MODELS:
+        raise SettingError(f"unknown model {model!r}; {suggest(str(model), MODELS)}")
+    return MODELS[model]
 
 
-def serve(handler: HandlerSpec, address: Any, model: str = "thread", **settings: Any) -> Server:
+def serve(
+    handler: HandlerSpec, address: Any, model: str | type[Server] = "thread", **settings: Any
+) -> Server:
     """Give a server that listens at the address; call its run() or serve_forever().
 
-    `handler`, `address` and `settings` are what the server classes take.
+    `model` is a name in MODELS or a server class of one's own; `handler`, `address`
+    and `settings` are what the server classes take.
 
     Errors: an EchoframeError, in a sentence, for what cannot work.
     """

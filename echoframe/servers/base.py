@@ -131,6 +131,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         found = names.resolve(spec)
         if is_handler_class(found):
             self.protocol = None
+            if isinstance(found, type) and _takes_nothing(found):
+                raise SettingError(
+                    f"{found.__name__} is neither an echoframe.Handler nor a "
+                    "socketserver.BaseRequestHandler; make it a subclass of one of them"
+                )
             if framing is not None:
                 raise SettingError(
                     "a framing finds messages for a handler of messages; a socketserver handler "
@@ -185,7 +190,8 @@ class Server(Lifecycle, socketserver.TCPServer):
             except OSError as error:
                 # Two programs may have bound the same port before either listened.
                 raise listen_error(listener.address, error) from None
-            logger.info("Listening on %s", listener.address.name)
+            place = listener.address
+            logger.info("Listening on %s", place.name if place.scheme == "tcp" else place)
         granted = somaxconn()
         if granted is not None and granted < options.backlog:
             logger.info(
@@ -372,6 +378,13 @@ def is_handler_class(found: Any) -> bool:
     if code is None:
         return False
     return bool(code.co_argcount - len(found.__defaults__ or ()) == 3)
+
+
+def _takes_nothing(kind: type) -> bool:
+    return not any(name in vars(base) for base in kind.__mro__[:-1] for name in _MAKERS)
+
+
+_MAKERS = ("__init__", "__new__")
 
 
 def log_received(message: bytes) -> None:

@@ -92,7 +92,7 @@ class Conversation:
         finally:
             if self._stage is not _finished:
                 # For what no step has seen to: SystemExit in a handler, and the like.
-                self._done("error")
+                self._done(REASONS[self._cells[self._row + ORDER]] or "error")
 
     # ---------------------------------------------------------------- stages
 

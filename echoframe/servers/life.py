@@ -72,7 +72,11 @@ class Life:
     # The flags and moments of a server that has not been asked to stop.
     stop_requested = False
     draining = False
+    stopped = 0.0
     deadline = 0.0
+    # The log has said what a stop waits for; a conversation in the main thread is cut.
+    told = False
+    overdue = False
     cutting = False
     closed = False
     # The thread that is in serve_forever().

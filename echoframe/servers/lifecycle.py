@@ -52,6 +52,8 @@ logger = logging.getLogger("echoframe.server")
 REST = 0.1
 # How often a drain looks at the rows.
 LOOK = 0.05
+# A stop that takes longer says what it waits for.
+PATIENCE = 0.5
 # What is cut gets so long to notice.
 GRACE = 1.0
 
@@ -164,7 +166,8 @@ class Lifecycle(_Base):
             return
         if not life.draining:
             life.at_stop = list(life.open.values())
-            life.deadline = time.monotonic() + self.drain_timeout
+            life.stopped = time.monotonic()
+            life.deadline = life.stopped + self.drain_timeout
             life.draining = True
         life.stop_requested = True
         self._wake()
@@ -537,6 +540,13 @@ class Lifecycle(_Base):
         if not connections:
             return None
         if life.draining:
+            if not life.told and not cut and now > life.stopped + PATIENCE:
+                life.told = True
+                logger.info(
+                    "Waiting up to %.0f s for %s; a second signal cuts",
+                    life.deadline - now,
+                    _counted(len(connections), "conversation"),
+                )
             return LOOK
         # The rows are looked at now and then and no clock is read for a message,
         # so a connection may live an eighth longer than it should.
@@ -571,6 +581,11 @@ class Lifecycle(_Base):
     def _carry(self, connection: Connection, order: int) -> None:
         """Make a conversation notice its order. Called with the lock held."""
         obey(connection, order)
+        main = threading.main_thread().ident
+        if order == CUT and connection.thread == main and self._life.runs and main:
+            # It may be deaf to its socket, and only a signal reaches the main thread.
+            self._life.overdue = True
+            signal.pthread_kill(main, signal.SIGTERM)
 
     # ---------------------------------------------------------------- closing
 
@@ -593,8 +608,8 @@ class Lifecycle(_Base):
         """What was cut does not end. Say so; True is "leave it behind"."""
         names = [self._name(connection) for connection in self._life.open.copy().values()]
         logger.warning(
-            "%d handlers have not returned since they were cut: %s",
-            len(names),
+            "%s not returned since being cut: %s",
+            _counted(len(names), "handler has", "handlers have"),
             ", ".join(names[:10]),
         )
         return True
@@ -624,11 +639,12 @@ class Lifecycle(_Base):
 
     def _on_signal(self, number: int, frame: object) -> None:
         life = self._life
-        if not life.signalled:
+        if not life.signalled and not life.overdue:
             life.signalled = number
             self.stop()
             return
-        self.cut_by = number
+        if not life.overdue:
+            self.cut_by = number
         life.cutting = True
         life.deadline = time.monotonic()
         self._wake()
@@ -644,3 +660,7 @@ def _sooner(one: float | None, other: float | None) -> float | None:
     if one is None or (other is not None and other < one):
         return other
     return one
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -51,13 +51,15 @@ class Running:
 @contextlib.contextmanager
 def running(
     handler: HandlerSpec,
-    model: str = "thread",
+    model: str | type[Server] = "thread",
     transport: str = "tcp",
     *,
     drain: float | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """Serve a handler for the length of the with block, at an address of its own.
+
+    `model` is a name in MODELS or a server class of one's own.
 
     `transport` is "tcp", "tcp6", "unix", "abstract" or "udp", or an address.
     `drain` is what close() gets at the end; `settings` are the server's.
@@ -89,7 +91,11 @@ def _place(transport: str, folder: str | None) -> Any:
 
 @contextlib.contextmanager
 def _in_a_thread(
-    handler: HandlerSpec, model: str, place: Any, drain: float | None, settings: dict[str, Any]
+    handler: HandlerSpec,
+    model: str | type[Server],
+    place: Any,
+    drain: float | None,
+    settings: dict[str, Any],
 ) -> Iterator[Running]:
     server = model_class(model)(place, handler, **settings)
     up = Running(server.addresses, server, None)
@@ -106,7 +112,11 @@ def _in_a_thread(
 
 @contextlib.contextmanager
 def _in_a_process(
-    handler: HandlerSpec, model: str, place: Any, drain: float | None, settings: dict[str, Any]
+    handler: HandlerSpec,
+    model: str | type[Server],
+    place: Any,
+    drain: float | None,
+    settings: dict[str, Any],
 ) -> Iterator[Running]:
     # Forked, not spawned: the handler may be a function that no other program
     # could import.
@@ -137,7 +147,7 @@ def _in_a_process(
 def _serve_and_exit(
     write: int,
     handler: HandlerSpec,
-    model: str,
+    model: str | type[Server],
     place: Any,
     drain: float | None,
     settings: dict[str, Any],

@@ -103,7 +103,8 @@ def test_several_addresses_and_how_to_try_each_kind(tmp_path: Path) -> None:
     with serving(*words) as up:
         assert [place.scheme for place in up.addresses] == ["tcp", "tcp", "udp"]
         log = up.until("Try it: ")
-        assert all(f"Listening on {place.name}\n" in log for place in up.addresses)
+        assert all(f"Listening on {place.name}\n" in log for place in up.addresses[:2])
+        assert f"Listening on {up.addresses[2]}\n" in log
         for there in (up.addresses[0], up.addresses[2]):
             with Client(there, "echo") as client:
                 assert client.ask("hello") == b"hello"
@@ -227,7 +228,7 @@ def test_who_was_cut_is_in_the_log() -> None:
         host, port = peer.getsockname()
         code, log = up.stop()
         assert code == 0
-        assert f"1 conversations were cut: {host}:{port}\n" in log
+        assert f"1 conversation was cut: {host}:{port}\n" in log
 
 
 @pytest.mark.slow

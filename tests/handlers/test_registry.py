@@ -106,6 +106,7 @@ def test_a_callable_without_a_name_is_called_after_its_class() -> None:
         (None, "None is not a handler"),
         (EchoHandler(), "EchoHandler was given as an object, and each connection needs one"),
         (lambda: b"", "<lambda> takes no arguments; a function that is a handler takes one"),
+        (lambda a, b: b"", "<lambda> takes 2 arguments; a function that is a handler takes one"),
         (Empty, "Empty cannot answer: it has no on_message()"),
         (dict, "dict is a class, but not a Handler subclass"),
         (socketserver.StreamRequestHandler, "is a class, but not a Handler subclass"),
