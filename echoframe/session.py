@@ -174,16 +174,8 @@ class Session:
         while not self.closing:
             source = self._source
             if source is None:
-                message = self.framing.next()
-                if message is None and self._ended:
-                    message = self.framing.end()
-                    if message is None:
-                        self._hang_up("peer")
-                        return None
+                message = self._next_message()
                 if message is None:
-                    framing = self.framing
-                    if self.draining and framing.has_boundaries and not framing.unfinished:
-                        self._hang_up("drain")
                     return None
                 answer = self._on_message(message)
                 if answer.__class__ is bytes:
@@ -197,17 +189,31 @@ class Session:
             self._source = None
         return None
 
+    def _next_message(self) -> bytes | None:
+        framing = self.framing
+        try:
+            message = framing.next()
+            if message is None and self._ended:
+                message = framing.end()
+                if message is None:
+                    self._hang_up("peer")
+        except ProtocolError as error:
+            # Nobody's mistake here, so nobody needs to see the way it came; and that
+            # leads through this session, a cycle for each peer that breaks the rules.
+            error.__traceback__ = None
+            self.failure = error
+            self._hang_up("protocol")
+            return None
+        ends = self.draining and message is None and framing.has_boundaries
+        if ends and not framing.unfinished:
+            self._hang_up("drain")
+        return message
+
     # ----------------------------------------------------------------- the end
 
     def _fail(self, error: Exception) -> bytes:
         self.failure = error
-        if isinstance(error, ProtocolError):
-            # Nobody's mistake here, so nobody needs to see the way it came; and that
-            # leads through this session, a cycle for each peer that breaks the rules.
-            error.__traceback__ = None
-            self._hang_up("protocol")
-        else:
-            self._hang_up("error")
+        self._hang_up("error")
         return b""
 
     def _hang_up(self, reason: str) -> None:

@@ -36,6 +36,7 @@ from echoframe.framing import LineFraming
 from echoframe.handlers import Handler, Registry
 from echoframe.handlers.registry import Protocol
 from echoframe.probing import probe
+from echoframe.testing import running
 from echoframe.transports.tcp import Tcp
 
 # For what must happen, and for what must not.
@@ -1141,3 +1142,28 @@ def test_a_probe_has_a_deadline_and_a_host() -> None:
         probe("nowhere.invalid", 80)
     with pytest.raises(AddressError, match="is not a host name"):
         probe("no host", 80)
+
+
+@pytest.mark.parametrize("message", ["hello\n", b"a\nb"])
+def test_a_message_that_would_be_two_is_refused(message: bytes | str) -> None:
+    with running("upper") as up, up.client(timeout=DEADLINE) as client:
+        with pytest.raises(SettingError, match="holds the end of a message"):
+            client.ask(message)
+        assert client.ask("fine") == b"FINE"
+        with pytest.raises(SettingError, match="holds the end of a message"):
+            client.send(message)
+        assert client.ask("fine") == b"FINE"
+        with pytest.raises(SettingError, match="holds the end of a message"):
+            list(client.pipeline(["fine", message]))
+    with running("echo") as up, up.client("echo", timeout=DEADLINE) as client:
+        assert client.ask(message) == (message.encode() if isinstance(message, str) else message)
+
+
+def test_what_is_no_message_is_named() -> None:
+    wrong: Any = 5
+    with (
+        running("echo") as up,
+        up.client("echo") as client,
+        pytest.raises(TypeError, match="a message is bytes or str, not int"),
+    ):
+        client.ask(wrong)

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import socketserver
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -143,8 +144,8 @@ class Server(Lifecycle, socketserver.TCPServer):
                 )
             return found
         self.protocol = protocol = names.find(found)
-        on_message = getattr(protocol.handler, "on_message", protocol.handler)
-        if runs_async(on_message) and not self.runs_async_handlers:
+        asks = [getattr(protocol.handler, name, protocol.handler) for name in _ASKED]
+        if any(map(runs_async, asks)) and not self.runs_async_handlers:
             raise SettingError(
                 f"the handler {protocol.name!r} is asynchronous, and the model {self.model!r} "
                 "waits for nothing asynchronous; write it as a plain function"
@@ -202,8 +203,11 @@ class Server(Lifecycle, socketserver.TCPServer):
             )
 
     def _listen_options(self) -> ListenOptions:
+        # A subclass may have set it by the stdlib's name, which is a property here.
+        named: Any = type(self).request_queue_size
+        backlog = named if isinstance(named, int) else self.backlog
         return ListenOptions(
-            self.backlog, bool(self.allow_reuse_address), self.unix_mode, self.unix_owner
+            backlog, bool(self.allow_reuse_address), self.unix_mode, self.unix_owner
         )
 
     @property
@@ -223,6 +227,11 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _listeners(self) -> list[Any]:
         return self.listeners
+
+    def _stop_listening(self) -> None:
+        for listener in self.listeners:
+            if not listener.transport.datagrams:
+                listener.close()
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:
@@ -257,11 +266,20 @@ class Server(Lifecycle, socketserver.TCPServer):
 
         Errors: what the handler raised; process_request passes it to handle_error.
         """
+        connection = self._life.open.get(id(request))
+        if connection is not None:
+            connection.thread = threading.get_ident()
+        try:
+            self._converse(request, client_address, connection)
+        finally:
+            if connection is not None:
+                connection.thread = None
+
+    def _converse(self, request: Any, client_address: Any, connection: Connection | None) -> None:
         protocol = self.protocol
         if protocol is None:
             super().finish_request(request, client_address)
             return
-        connection = self._life.open.get(id(request))
         peer = None if connection is None else ConnectedPeer(self, connection)
         trace = log_received if self.log_messages else None
         if isinstance(request, tuple):
@@ -278,16 +296,14 @@ class Server(Lifecycle, socketserver.TCPServer):
         session = Session(
             protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
         )
+        linger = self.linger_timeout
         if connection is None:
             # A program that calls this on its own: nobody looks at its numbers.
-            cells, row = loose_row(), 0
-        else:
-            cells, row = self._life.rows.cells, connection.row
-        conversation = Conversation(
-            request, session, cells, row, linger_timeout=self.linger_timeout
-        )
-        if connection is not None:
-            connection.conversation = conversation
+            Conversation(request, session, loose_row(), linger_timeout=linger).run()
+            return
+        cells = self._life.rows.cells
+        conversation = Conversation(request, session, cells, connection.row, linger_timeout=linger)
+        connection.conversation = conversation
         conversation.run()
 
     def shutdown_request(self, request: Any) -> None:
@@ -385,6 +401,7 @@ def _takes_nothing(kind: type) -> bool:
 
 
 _MAKERS = ("__init__", "__new__")
+_ASKED = ("on_open", "on_message")
 
 
 def log_received(message: bytes) -> None:

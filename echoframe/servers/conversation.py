@@ -18,14 +18,24 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from ..errors import ProtocolError
 from ..framing import CHUNK, RawFraming
-from ..handlers import Handler, replies
+from ..handlers import EchoHandler, Handler, replies
 from ..session import Session
 from .kernel import wait_until_sent
-from .rows import DRAIN, LINGERING, ORDER, REASONS, RECEIVED, SENT, SETTLED, UNFINISHED, Cells
+from .rows import (
+    DRAIN,
+    LINGERING,
+    ORDER,
+    REASONS,
+    RECEIVED,
+    SENT,
+    SETTLED,
+    UNFINISHED,
+    Cells,
+    loose_row,
+)
 
-__all__ = ["DONE", "READ", "WRITE", "Conversation", "answer_datagram", "drop_rest"]
+__all__ = ["DONE", "READ", "WRITE", "Conversation", "answer_datagram", "drop_rest", "rehearse"]
 
 READ = "read"
 WRITE = "write"
@@ -33,6 +43,9 @@ DONE = "done"
 
 # One write of a large reply: so much may pass before the row shows progress.
 SLICE = 256 * 1024
+
+# Enough for Python to have settled on how to run each line.
+REHEARSALS = 16
 
 logger = logging.getLogger("echoframe.server")
 
@@ -93,6 +106,9 @@ class Conversation:
             if self._stage is not _finished:
                 # For what no step has seen to: SystemExit in a handler, and the like.
                 self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+            # What was raised knows the way it came, and that leads through here: a
+            # cycle for each handler that raises.
+            self.session.failure = None
 
     # ---------------------------------------------------------------- stages
 
@@ -198,7 +214,7 @@ class Conversation:
         session = self.session
         session.close(reason)
         failure = session.failure
-        if isinstance(failure, ProtocolError):
+        if session.reason == "protocol":
             logger.info("peer broke the protocol: %s", failure)
         elif failure is not None:
             raise failure
@@ -207,6 +223,20 @@ class Conversation:
 
 def _finished() -> str:
     return DONE
+
+
+def rehearse() -> None:
+    """Hold a few conversations with ourselves, so that Python's caches know how they go."""
+    for _ in range(REHEARSALS):
+        try:
+            near, far = socket.socketpair()
+        except OSError:
+            # Out of descriptors: then without.
+            return
+        with near, far:
+            far.sendall(b"1, 2, 3")
+            far.shutdown(socket.SHUT_WR)
+            Conversation(near, Session(EchoHandler(), RawFraming()), loose_row()).run()
 
 
 def drop_rest(sock: socket.socket, deadline: float) -> None:

@@ -16,21 +16,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import socketserver
 import sys
 import time
 from typing import Any, NoReturn
 
-from ..framing import RawFraming
-from ..handlers import EchoHandler
-from ..session import Session
 from .base import Server
-from .conversation import Conversation
+from .conversation import rehearse
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, LOOK, Lifecycle
-from .rows import DRAIN, FINISH, ORDER, TIMEOUT, loose_row
+from .rows import DRAIN, FINISH, ORDER, TIMEOUT
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 
@@ -38,9 +34,6 @@ __all__ = ["ForkServer", "ForkingMixIn"]
 # nothing happens (seconds).
 NAP = 0.01
 SOMETIMES = 1.0
-
-# Enough for Python to have settled on how to run each line.
-REHEARSALS = 16
 
 _OURS = (signal.SIGTERM, signal.SIGINT)
 
@@ -58,47 +51,51 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     keeps_time = False
 
     def _permits(self) -> int:
-        if self.max_children != socketserver.ForkingMixIn.max_children:
+        defines = next(cls for cls in type(self).__mro__ if "max_children" in vars(cls))
+        if defines is not socketserver.ForkingMixIn or "max_children" in vars(self):
             return self.max_children
         return self.max_connections
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        _rehearse()
+        # What Python's caches learn in a child is lost with it.
+        rehearse()
         # What is here now stays: to look at it again would only copy it.
+        frozen = gc.get_freeze_count()
         gc.freeze()
         try:
             super().serve_forever(poll_interval)
         finally:
-            gc.unfreeze()
+            if not frozen:
+                gc.unfreeze()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        connection = self._hand_over(request)
-        # Or the child would write what waits in these buffers a second time.
+        connection = self._connection_of(request, client_address)
+        # Or the child would write what waits in this buffer a second time.
         _flush()
         life = self._life
         life.forked = connection
-        # run()'s signal handlers know a child when they are in one. Other people's
-        # do not, so a signal for the child must not meet them before it has its own.
+        # run()'s signal handlers raise nothing here, and know a child when they are
+        # in one. Other people's must neither come between a fork and its place in the
+        # table, nor run in a child that has none of its own yet.
         foreign = not life.runs
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS) if foreign else None
         try:
             pid = os.fork()
             if pid == 0:
                 self._converse_and_exit(connection, before)
+            connection.pid = pid
+            connection.away = True
+            self._children[pid] = connection
+            self._nap = NAP
+            self.close_request(request)
+            # From here on it is the child's; only its end is waited for.
+            connection.closing = False
         except OSError as error:
-            self._take_back(connection)
             self._starve("starting processes", error)
             self.shutdown_request(request)
-            return
         finally:
             if before is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        connection.pid = pid
-        self._children[pid] = connection
-        self._nap = NAP
-        self.close_request(request)
-        # From here on it is the child's; only its end is waited for.
-        connection.closing = False
 
     @property
     def active_children(self) -> set[int]:  # type: ignore[override]  # an attribute in socketserver
@@ -109,6 +106,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     # look at the deadlines.
     _nap = NAP
     _tend_at = 0.0
+    _ask_at = 0.0
 
     @lazy
     def _children(self) -> dict[int, Connection]:
@@ -139,12 +137,14 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             finally:
                 self.shutdown_request(connection.request)
         finally:
-            # Also for what is no Exception: a child never returns into the parent's
-            # code.
-            _flush()
-            if self._life.rows.wanted:
-                self._life.wake.set()
-            os._exit(status)
+            # Also for what is no Exception, and whatever happens here: a child never
+            # returns into the parent's code.
+            try:
+                _flush()
+                if self._life.rows.wanted:
+                    self._life.wake.set()
+            finally:
+                os._exit(status)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if os.getpid() == self._life.pid:
@@ -190,6 +190,11 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             return 0.0, False, False
         return super()._look_at(connection, now)
 
+    def _hear(self, said: bytes) -> None:
+        super()._hear(said)
+        # A child that says goodbye is gone a moment later.
+        self._nap = NAP
+
     def _between(self) -> float | None:
         if not self._children:
             return None
@@ -214,17 +219,17 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 # Only a look: it may be somebody else's child.
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                # The program waits for all its children, or ignores SIGCHLD.
                 found = None
-                for pid in self.active_children:
-                    self._bury(pid)
-            if found is None:
-                return
-            if found.si_pid not in self._children:
-                # Somebody else's stands in front of ours and hides them.
-                for pid in self.active_children:
-                    if _is_dead(pid):
-                        self._bury(pid)
+            if found is None or found.si_pid not in self._children:
+                # Nothing to see. But somebody else's may stand in front of ours; and
+                # of a program that ignores SIGCHLD, or waits for every child there is,
+                # the dead are gone already. So ask for each, now and then.
+                now = time.monotonic()
+                if found is not None or self._life.rows.wanted or now >= self._ask_at:
+                    self._ask_at = now + SOMETIMES
+                    for pid in self.active_children:
+                        if _is_dead(pid):
+                            self._bury(pid)
                 return
             os.waitpid(found.si_pid, 0)
             self._bury(found.si_pid)
@@ -239,31 +244,13 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         return time.monotonic() > self._life.deadline + 2 * GRACE
 
 
-def _rehearse() -> None:
-    """Hold a few conversations with ourselves before the first fork.
-
-    Python fills caches as it runs. What a child fills is lost with it, and each page
-    that it writes to for that must be copied.
-    """
-    for _ in range(REHEARSALS):
-        try:
-            near, far = socket.socketpair()
-        except OSError:
-            # Out of descriptors: then without.
-            return
-        with near, far:
-            far.sendall(b"1, 2, 3")
-            far.shutdown(socket.SHUT_WR)
-            Conversation(near, Session(EchoHandler(), RawFraming()), loose_row()).run()
-
-
 def _kill(pid: int, number: int) -> None:
     try:
         # It cannot be another process by now: its number is free only when it has been
-        # waited for, and that is done here.
+        # waited for, and that is done here (unless the program does it as well).
         os.kill(pid, number)
-    except ProcessLookupError:
-        # Unless the program ignores SIGCHLD, and the kernel buries at once.
+    except OSError:
+        # Gone, or somebody else by now.
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ from .rows import DRAIN, FINISH, Rows
 from .wake import Wake
 
 __all__ = ["Connection", "Keeper", "Life", "Report", "obey"]
+
+logger = logging.getLogger("echoframe.server")
 
 
 class Report(NamedTuple):
@@ -104,8 +107,11 @@ class Life:
         # Set unless somebody is in serve_forever().
         self.ended = threading.Event()
         self.ended.set()
-        # Accepted, and about to begin.
+        # Accepted, and about to begin; the one that is beginning now.
         self.taken: list[Connection] = []
+        self.beginning: Connection | None = None
+        # Held by whoever closes the server.
+        self.closer = threading.RLock()
         # Who was there when the stop began.
         self.at_stop: list[Connection] = []
 
@@ -149,7 +155,12 @@ class Keeper(threading.Thread):
         while not self._over:
             # Before it looks: whoever comes while it looks must wake it again.
             self.asleep = True
-            pause = self._tend()
+            try:
+                pause = self._tend()
+            except Exception:
+                # A hook of the program's, perhaps. The other deadlines must be kept.
+                logger.exception("a deadline could not be kept")
+                pause = 1.0
             if pause is not None:
                 self.asleep = False
             if watch.poll(None if pause is None else pause * 1000):

@@ -21,6 +21,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import socketserver
 import threading
 import time
@@ -57,13 +58,16 @@ PATIENCE = 0.5
 # What is cut gets so long to notice.
 GRACE = 1.0
 
-# What accept() says when one connection went wrong; anything else is about this
-# machine or this listener, and would come again at once.
-_PEERS_OWN = {
-    number
-    for number, name in errno.errorcode.items()
-    if name in "ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH "
-    "ENONET ENOPROTOOPT EOPNOTSUPP EPERM EPROTO ETIMEDOUT"
+# What accept() says when this machine, or this listener, is at its end. Anything
+# else is about the one connection.
+_STARVED = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOTSOCK,
 }
 
 
@@ -135,6 +139,8 @@ class Lifecycle(_Base):
         server does not wake at all.
         """
         life = self._life
+        if life.closed:
+            return
         self._adopt()
         life.serving = threading.get_ident()
         life.ended.clear()
@@ -186,27 +192,16 @@ class Lifecycle(_Base):
             # A forked child has copies of the listeners, and nothing else of ours.
             self._close_listeners()
             return Report(0, 0, 0, (), 0.0)
-        if life.closed:
-            assert self.report is not None  # set before closed
-            return self.report
         me = threading.get_ident()
         if any(connection.thread == me for connection in life.open.copy().values()):
             raise RuntimeError(
                 "close() waits for all conversations, so a handler cannot call it; call stop()"
             )
-        began = time.monotonic()
-        self.stop()
-        if drain is not None:
-            life.deadline = began + drain
-            self._wake()
-        # On single the serving thread may be in a conversation; the keeper ends that.
-        while not life.ended.wait(LOOK) and life.serving != me:
-            if time.monotonic() > life.deadline + GRACE:
-                logger.warning("serve_forever() has not returned; going on without it")
-                break
-        self._close_listeners()
-        self._see_them_out()
-        return self._finish(began)
+        # Somebody else may be at it already: then this is to wait for them.
+        with life.closer:
+            if self.report is None:
+                self.report = self._close(drain)
+            return self.report
 
     def run(self) -> Report:
         """serve_forever() until SIGINT or SIGTERM, then close().
@@ -235,7 +230,8 @@ class Lifecycle(_Base):
                 self.serve_forever()
             except _SecondSignal:
                 pass
-            return self.close(0 if life.cutting else None)
+            self.server_close()
+            return self.close()
         finally:
             life.runs = False
             signal.set_wakeup_fd(wakeup)
@@ -263,6 +259,8 @@ class Lifecycle(_Base):
     def handle_request(self) -> None:
         """Serve one connection, or call handle_timeout() after `timeout` seconds."""
         life = self._life
+        if life.closed:
+            return
         patience = self.socket.gettimeout() or None
         own: float | None = self.timeout
         if own is not None:
@@ -277,7 +275,8 @@ class Lifecycle(_Base):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        # By the name that programs extend.
+        self.server_close()
 
     # ------------------------------------------------------------- accepting
 
@@ -291,6 +290,11 @@ class Lifecycle(_Base):
 
     def _listeners(self) -> list[Any]:
         return [self]
+
+    def _stop_listening(self) -> None:
+        # A datagram socket is also the way out for what is still being answered.
+        if getattr(self, "socket_type", None) != socket.SOCK_DGRAM:
+            self._close_listeners()
 
     def _close_listeners(self) -> None:
         super().server_close()
@@ -345,13 +349,24 @@ class Lifecycle(_Base):
                     # All that are here first, then one after the other.
                     while len(life.taken) < batch and free and self._accept():
                         pass
-                    while life.taken:
-                        self._begin(life.taken.pop(0))
+                    try:
+                        while life.taken:
+                            self._begin(life.taken.pop(0))
+                    finally:
+                        self._let_all_go()
                     if once:
                         return True
             if poll_interval is not None:
                 self.service_actions()
         return False
+
+    def _let_all_go(self) -> None:
+        # What was accepted and will never begin, since something has ended the loop.
+        taken = self._life.taken
+        while taken:
+            connection = taken.pop()
+            self.shutdown_request(connection.request)
+            self._release(connection)
 
     def _batch(self) -> int:
         """How many connections to accept before the first of their conversations begins."""
@@ -371,16 +386,17 @@ class Lifecycle(_Base):
             # Somebody else took it, or it went away.
             return False
         except OSError as error:
-            if error.errno in _PEERS_OWN:
-                logger.debug("a connection was lost before it was accepted: %s", error)
-            else:
+            if error.errno in _STARVED:
                 self._starve("accepting", error)
+            else:
+                logger.debug("a connection was lost before it was accepted: %s", error)
             return False
         self._life.taken.append(self._take(request, client_address))
         return True
 
     def _begin(self, connection: Connection) -> None:
         request, client_address = connection.request, connection.client_address
+        self._life.beginning = connection
         try:
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
@@ -393,13 +409,13 @@ class Lifecycle(_Base):
             self.shutdown_request(request)
             raise
         finally:
+            self._life.beginning = None
             if not connection.away:
                 self._release(connection)
 
     def _take(self, request: Any, client_address: Any) -> Connection:
         life = self._life
         connection = Connection(request, client_address, life.rows.take(), life.ready)
-        connection.thread = threading.get_ident()
         life.open[id(request)] = connection
         keeper = life.keeper
         if keeper is None:
@@ -425,21 +441,27 @@ class Lifecycle(_Base):
         else:
             self._life.keeper = keeper
 
-    def _hand_over(self, request: Any) -> Connection:
-        """Its conversation will run elsewhere, and whoever runs it releases it there."""
-        connection = self._life.open[id(request)]
-        connection.away = True
-        connection.thread = None
+    def _connection_of(self, request: Any, client_address: Any) -> Connection:
+        """The connection of a request that process_request() was given."""
+        life = self._life
+        connection = life.open.get(id(request))
+        if connection is None:
+            connection = life.beginning
+            if connection is None:
+                # A program that accepts by itself.
+                return self._take(request, client_address)
+            # A program that has wrapped its request.
+            del life.open[id(connection.request)]
+            connection.request = request
+            life.open[id(request)] = connection
         return connection
-
-    def _take_back(self, connection: Connection) -> None:
-        """It could not be handed over after all."""
-        connection.away = False
 
     def _release(self, connection: Connection) -> None:
         """Give the row and the permit back; called once, by the frame that ran it."""
         life = self._life
         with life.lock:
+            if life.open.get(id(connection.request)) is not connection:
+                return
             del life.open[id(connection.request)]
             life.rows.give_back(connection.row)
             life.served += 1
@@ -540,7 +562,7 @@ class Lifecycle(_Base):
         if not connections:
             return None
         if life.draining:
-            if not life.told and not cut and now > life.stopped + PATIENCE:
+            if not life.told and life.stopped + PATIENCE < now < life.deadline - 1:
                 life.told = True
                 logger.info(
                     "Waiting up to %.0f s for %s; a second signal cuts",
@@ -588,6 +610,23 @@ class Lifecycle(_Base):
             signal.pthread_kill(main, signal.SIGTERM)
 
     # ---------------------------------------------------------------- closing
+
+    def _close(self, drain: float | None) -> Report:
+        life = self._life
+        began = time.monotonic()
+        self.stop()
+        if drain is not None:
+            life.deadline = began + drain
+            self._wake()
+        # On single the serving thread may be in a conversation; the keeper ends that.
+        while not life.ended.wait(LOOK) and life.serving != threading.get_ident():
+            if time.monotonic() > life.deadline + GRACE:
+                logger.warning("serve_forever() has not returned; going on without it")
+                break
+        self._stop_listening()
+        self._see_them_out()
+        self._close_listeners()
+        return self._finish(began)
 
     def _see_them_out(self) -> None:
         life = self._life

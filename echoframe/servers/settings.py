@@ -98,7 +98,7 @@ SETTINGS: dict[str, Setting] = {
             "idle_timeout",
             600.0,
             "seconds",
-            "without a byte in either direction until a connection is cut; 0 is never",
+            "of waiting for a peer that sends nothing, until its connection is cut; 0 is never",
             "people type, and go for tea",
             aliases=("timeout",),
         ),

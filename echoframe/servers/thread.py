@@ -33,21 +33,27 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
     """The standard mix-in, bounded and joined with a deadline; for any socketserver server."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        connection = self._hand_over(request)
+        connection = self._connection_of(request, client_address)
+        connection.away = True
         try:
-            idle = self._idle_threads
-            # The one that finished last, whose memory is still warm.
-            while idle:
-                thread = idle.pop()
-                if thread.daemon == self.daemon_threads:
-                    thread.go_on(connection)
-                    return
-                thread.go_on(None)
-            _Thread(self, connection).start()
-        except (RuntimeError, MemoryError) as error:
-            self._take_back(connection)
+            self._run_in_a_thread(connection)
+        except BaseException as error:
+            connection.away = False
+            if not isinstance(error, RuntimeError | MemoryError):
+                raise
             self._starve("starting threads", error)
             self.shutdown_request(request)
+
+    def _run_in_a_thread(self, connection: Connection) -> None:
+        idle = self._idle_threads
+        # The one that finished last, whose memory is still warm.
+        while idle:
+            thread = idle.pop()
+            if thread.daemon == self.daemon_threads:
+                thread.go_on(connection)
+                return
+            thread.go_on(None)
+        _Thread(self, connection).start()
 
     @lazy
     def _idle_threads(self) -> list[_Thread]:

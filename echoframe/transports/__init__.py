@@ -77,6 +77,9 @@ def _inherit(address: Address) -> Listener:
     else:
         sock.detach()
         raise ListenError(f"{address}: that socket is connected; a listening one is needed")
+    if sock.family != known[2] and sock.getsockname()[1] == 0:
+        sock.detach()
+        raise ListenError(f"{address}: that socket is not bound to a port")
     if scheme == "tcp":
         # As for a listener of our own, see Tcp.bind().
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

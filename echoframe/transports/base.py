@@ -57,8 +57,9 @@ class Transport:
     def accept(self, sock: socket.socket) -> tuple[Any, Any]:
         """Take what arrived: (request, client address), as socketserver knows them."""
         request, client_address = sock.accept()
-        if sys.platform != "linux":
-            # Elsewhere the listener's non-blocking flag may be handed on as well.
+        if sys.platform != "linux" or request.gettimeout() is not None:
+            # Elsewhere the listener's non-blocking flag may be handed on as well; and
+            # the program may have set a default timeout, for its own sockets.
             request.setblocking(True)
         return request, client_address
 

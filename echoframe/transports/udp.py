@@ -38,6 +38,7 @@ class Udp(Transport):
         pass
 
     def close(self, request: Any) -> None:
+        # Nor is it this peer's to close.
         pass
 
     def connect(self, address: Address, timeout: float, source: Address | None) -> socket.socket:
