@@ -1,0 +1,346 @@
+"""Who owns a connection between accept and its conversation, and what interrupts it.
+
+Each of these was once lost, counted twice, or served for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from echoframe import SettingError, ThreadingMixIn
+from echoframe.handlers import Handler
+from echoframe.servers import MODELS, Server
+from echoframe.testing import running
+
+from ..helpers import (
+    DEADLINE,
+    Gate,
+    Notes,
+    ask,
+    echo,
+    eventually,
+    forked,
+    raw_connection,
+    read_to_end,
+    served,
+    slow,
+)
+
+every_model = pytest.mark.parametrize("model", MODELS)
+in_this_process = pytest.mark.parametrize(
+    "model", [name for name in MODELS if not MODELS[name].forks]
+)
+
+
+def own(model: str, base: type[Any]) -> Any:
+    """A model's class with a mix-in of the test's in front."""
+    return type("Own", (base, MODELS[model]), {})
+
+
+@pytest.mark.parametrize("model", ["thread", "fork"])
+def test_a_datagram_that_was_received_is_answered_while_the_server_stops(
+    model: str, gate: Gate, notes: Notes
+) -> None:
+    with (
+        served(MODELS[model], slow(gate, notes), "udp://127.0.0.1:0") as up,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+    ):
+        peer.settimeout(DEADLINE)
+        place = up.addresses[0]
+        peer.sendto(b"hello", (place.host, place.port))
+        assert notes.next() == "begun"
+        up.stop()
+        gate.open()
+        assert peer.recv(100) == b"hello"
+
+
+# A program that ignores SIGCHLD has its dead buried by the kernel.
+def test_children_that_others_bury_give_their_places_back() -> None:
+    def work(told: Notes) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        server = MODELS["fork"]("tcp://127.0.0.1:0", echo, max_connections=3)
+        told.write(str(server.address))
+        server.run()
+
+    with forked(work) as child:
+        place = Place(child.notes.next())
+        with raw_connection(place) as long:
+            assert ask(long, b"hello") == b"hello"
+            for _ in range(6):
+                with raw_connection(place) as short:
+                    assert ask(short, b"hello") == b"hello"
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.wait() == 0
+
+
+class Place:
+    def __init__(self, text: str) -> None:
+        from echoframe.address import Address
+
+        self.addresses = [Address.parse(text)]
+
+
+# Two exceptions that nobody foresees: the places of two connections.
+@every_model
+def test_no_place_is_lost_to_an_error_before_the_conversation(model: str) -> None:
+    class Odd(Server):
+        failures = 2
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise LookupError("odd")
+            super().process_request(request, client_address)
+
+    with served(own(model, Odd), echo, max_connections=1) as up:
+        for _ in range(2):
+            with raw_connection(up) as peer:
+                assert read_to_end(peer) == b""
+        with raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+
+
+@in_this_process
+def test_a_request_that_was_wrapped_is_the_same_connection(model: str) -> None:
+    class Wrapped:
+        def __init__(self, request: socket.socket) -> None:
+            self.request = request
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.request, name)
+
+    class Wrapping(Server):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            super().process_request(Wrapped(request), client_address)
+
+    with served(own(model, Wrapping), echo, max_connections=1) as up:
+        for _ in range(3):
+            with raw_connection(up) as peer:
+                assert ask(peer, b"hello") == b"hello"
+    assert up.report is not None
+    assert up.report.served == 3
+
+
+def test_a_program_that_accepts_by_itself_gives_what_it_took() -> None:
+    class Loop(ThreadingMixIn, socketserver.TCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def serve_forever(self, poll_interval: float = 0.5) -> None:
+            request, client_address = self.get_request()
+            self.process_request(request, client_address)
+
+    class Upper(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(self.rfile.readline().upper())
+
+    with Loop(("127.0.0.1", 0), Upper) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with socket.create_connection(server.server_address[:2], DEADLINE) as peer:
+            peer.sendall(b"hello\n")
+            assert peer.recv(100) == b"HELLO\n"
+        thread.join(DEADLINE)
+
+
+@in_this_process
+def test_several_who_close_get_the_same_report(model: str) -> None:
+    with raw_connection_to(model) as (server, peer):
+        assert ask(peer, b"hello") == b"hello"
+        reports: list[Any] = []
+        closers = [
+            threading.Thread(target=lambda: reports.append(server.close())) for _ in range(3)
+        ]
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join(DEADLINE)
+        assert len(reports) == 3
+        assert {report[:3] for report in reports} == {(1, 1, 0)}
+        # What is closed stays closed, without a word.
+        server.serve_forever()
+        server.handle_request()
+
+
+@contextlib.contextmanager
+def raw_connection_to(model: str) -> Any:
+    with MODELS[model]("tcp://127.0.0.1:0", echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with raw_connection(server) as peer:
+                yield server, peer
+        finally:
+            server.close()
+            thread.join(DEADLINE)
+
+
+@every_model
+def test_with_closes_by_the_name_that_programs_extend(model: str) -> None:
+    closed: list[str] = []
+
+    class Extended(Server):
+        def server_close(self) -> None:
+            closed.append("mine")
+            super().server_close()
+
+    with own(model, Extended)("tcp://127.0.0.1:0", echo) as server:
+        place = server.address
+    assert closed == ["mine"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((place.host, place.port), DEADLINE)
+
+
+# Ctrl-C where the program has no handlers of its own and run() is not used.
+@every_model
+def test_an_interrupted_loop_lets_go_of_everybody(model: str) -> None:
+    def work(told: Notes) -> None:
+        server = MODELS[model]("tcp://127.0.0.1:0", echo)
+        told.write(str(server.address))
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            told.write("interrupted")
+        report = server.close()
+        told.write(report.cut, len(getattr(server, "active_children", ())))
+
+    with forked(work) as child:
+        place = Place(child.notes.next())
+        peers = [raw_connection(place) for _ in range(10)]
+        try:
+            assert ask(peers[0], b"hello") == b"hello"
+            os.kill(child.pid, signal.SIGINT)
+            if model == "single":
+                # The conversation has the main thread, and ends with it.
+                peers[0].close()
+            assert child.notes.next() == "interrupted"
+            assert child.notes.next() == "0 0"
+            assert child.wait() == 0
+        finally:
+            for peer in peers:
+                peer.close()
+
+
+def test_a_child_leaves_whatever_its_buffers_do() -> None:
+    class Broken:
+        def flush(self) -> None:
+            raise RuntimeError("reentrant call")
+
+        def write(self, text: str) -> int:
+            return len(text)
+
+    def work(told: Notes) -> None:
+        mine = os.getpid()
+        server = MODELS["fork"]("tcp://127.0.0.1:0", echo)
+        told.write(str(server.address))
+        real, flush = sys.stdout, Broken()
+
+        class Late(Handler):
+            def on_message(self, message: bytes) -> bytes:
+                sys.stdout = flush  # type: ignore[assignment]  # what is flushed at the end
+                return message
+
+        server.RequestHandlerClass = Late
+        assert server.protocol is not None
+        server.protocol = server.protocol._replace(handler=Late)
+        server.run()
+        sys.stdout = real
+        told.write("out of run()", os.getpid() == mine)
+
+    with forked(work) as child:
+        place = Place(child.notes.next())
+        for _ in range(2):
+            with raw_connection(place) as peer:
+                assert ask(peer, b"hello") == b"hello"
+                peer.shutdown(socket.SHUT_WR)
+                assert read_to_end(peer) == b""
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.notes.next() == "out of run() True"
+        assert child.wait() == 0
+
+
+# -------------------------------------------------------------------- settings
+
+
+def test_the_stdlibs_name_for_backlog_is_obeyed() -> None:
+    class Short(MODELS["thread"]):  # type: ignore[misc]  # a class from a table
+        request_queue_size = 7
+
+    asked: list[int] = []
+
+    def note(sock: socket.socket, options: Any) -> None:
+        asked.append(options.backlog)
+        socket.socket.listen(sock, options.backlog)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "echoframe.transports.tcp.Tcp.listen", lambda self, sock, options: note(sock, options)
+        )
+        with Short("tcp://127.0.0.1:0", echo):
+            pass
+        with MODELS["thread"]("tcp://127.0.0.1:0", echo, backlog=9):
+            pass
+    assert asked == [7, 9]
+
+
+@every_model
+def test_a_greeting_that_is_asynchronous_is_refused(model: str) -> None:
+    class Greeter(Handler):
+        async def on_open(self) -> str:  # type: ignore[override]  # wrong on purpose
+            return "hello"
+
+        def on_message(self, message: bytes) -> bytes:
+            return message
+
+    with pytest.raises(SettingError, match="is asynchronous"):
+        MODELS[model]("tcp://127.0.0.1:0", Greeter)
+
+
+@every_model
+def test_a_class_that_forgot_its_base_is_refused(model: str) -> None:
+    class Forgot:
+        def on_message(self, message: bytes) -> bytes:
+            return message
+
+    with pytest.raises(SettingError, match=r"Forgot is neither an echoframe.Handler nor a socket"):
+        MODELS[model]("tcp://127.0.0.1:0", Forgot)
+
+
+@in_this_process
+def test_a_programs_default_timeout_is_not_for_our_connections(model: str) -> None:
+    # Conversations here wait for their peers as long as it takes.
+    socket.setdefaulttimeout(0.01)
+    try:
+        with running(echo, model) as up:
+            with raw_connection(up) as peer:
+                peer.settimeout(DEADLINE)
+                assert ask(peer, b"hello") == b"hello"
+                assert up.server is not None
+                life = up.server._life
+                (connection,) = life.open.values()
+                assert connection.request.gettimeout() is None
+            eventually(lambda: not life.open, "the end of the conversation")
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+@every_model
+def test_a_server_class_of_ones_own_is_a_model(model: str) -> None:
+    class Polite(Server):
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            request.sendall(b"Good day. ")
+            return True
+
+    with running(echo, own(model, Polite)) as up, raw_connection(up) as peer:
+        peer.sendall(b"hello")
+        peer.shutdown(socket.SHUT_WR)
+        assert read_to_end(peer) == b"Good day. hello"
