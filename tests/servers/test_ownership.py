@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from echoframe import SettingError, ThreadingMixIn
+from echoframe import SettingError, ThreadingMixIn, ThreadServer
 from echoframe.handlers import Handler
 from echoframe.servers import MODELS, Server
 from echoframe.testing import running
@@ -120,7 +120,8 @@ def test_a_request_that_was_wrapped_is_the_same_connection(model: str) -> None:
 
     class Wrapping(Server):
         def process_request(self, request: Any, client_address: Any) -> None:
-            super().process_request(Wrapped(request), client_address)
+            wrapped: Any = Wrapped(request)
+            super().process_request(wrapped, client_address)
 
     with served(own(model, Wrapping), echo, max_connections=1) as up:
         for _ in range(3):
@@ -242,14 +243,14 @@ def test_a_child_leaves_whatever_its_buffers_do() -> None:
         mine = os.getpid()
         server = MODELS["fork"]("tcp://127.0.0.1:0", echo)
         told.write(str(server.address))
-        real, flush = sys.stdout, Broken()
+        real: Any = sys.stdout
+        flush: Any = Broken()
 
         class Late(Handler):
             def on_message(self, message: bytes) -> bytes:
-                sys.stdout = flush  # type: ignore[assignment]  # what is flushed at the end
+                sys.stdout = flush  # what is flushed at the end
                 return message
 
-        server.RequestHandlerClass = Late
         assert server.protocol is not None
         server.protocol = server.protocol._replace(handler=Late)
         server.run()
@@ -272,7 +273,7 @@ def test_a_child_leaves_whatever_its_buffers_do() -> None:
 
 
 def test_the_stdlibs_name_for_backlog_is_obeyed() -> None:
-    class Short(MODELS["thread"]):  # type: ignore[misc]  # a class from a table
+    class Short(ThreadServer):
         request_queue_size = 7
 
     asked: list[int] = []
