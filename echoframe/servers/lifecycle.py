@@ -406,7 +406,8 @@ class Lifecycle(_Base):
             self.handle_error(request, client_address)
             self.shutdown_request(request)
         except BaseException:
-            self.shutdown_request(request)
+            if not connection.away:
+                self.shutdown_request(request)
             raise
         finally:
             self._life.beginning = None
