@@ -259,10 +259,8 @@ class LineFraming(DelimiterFraming):
         return self.max_message + self._rest.endswith(b"\r")
 
 
-class LengthFraming(Framing):
-    """Four bytes, big-endian, say how long the message behind them is."""
-
-    name = "length"
+class _CountedFraming(Framing):
+    # Messages whose length is known: a buffer, and how far it is used up.
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         super().__init__(max_message)
@@ -274,6 +272,12 @@ class LengthFraming(Framing):
             del self._buffer[: self._at]
             self._at = 0
         self._buffer += data
+
+
+class LengthFraming(_CountedFraming):
+    """Four bytes, big-endian, say how long the message behind them is."""
+
+    name = "length"
 
     def next(self) -> bytes | None:
         buffer = self._buffer
@@ -300,7 +304,7 @@ class LengthFraming(Framing):
         return len(message).to_bytes(4, "big") + message
 
 
-class FixedFraming(Framing):
+class FixedFraming(_CountedFraming):
     """Every message has the same size, and so has every reply."""
 
     name = "fixed"
@@ -313,17 +317,9 @@ class FixedFraming(Framing):
                 f"{max_message:,} (max_message), as in fixed:16"
             )
         self.size = size
-        self._buffer = bytearray()
-        self._at = 0
 
     def fresh(self) -> Framing:
         return type(self)(self.size, max_message=self.max_message)
-
-    def feed(self, data: bytes) -> None:
-        if self._at:
-            del self._buffer[: self._at]
-            self._at = 0
-        self._buffer += data
 
     def next(self) -> bytes | None:
         end = self._at + self.size

@@ -512,3 +512,10 @@ def left_of(before: Census) -> Census:
         tuple(pid for pid in now.children if pid not in before.children),
         tuple(number for number in now.descriptors if number not in before.descriptors),
     )
+
+
+class Place:
+    """Where a server of another process is, for raw_connection()."""
+
+    def __init__(self, text: str) -> None:
+        self.addresses = [Address.parse(text)]

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..client import Client
 from ..errors import ConnectionEnded, TimedOut
+from ..servers.base import printable
 from .failure import CommandFailed
 from .parsing import Parser, add_patience, patience, read_place
-from .streams import printable, write_through
+from .streams import write_through
 
 __all__ = ["EXAMPLE", "parser", "run"]
 

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["Streams", "printable", "write_through"]
+__all__ = ["Streams", "write_through"]
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -92,11 +92,3 @@ def write_through(stream: Any, text: str) -> None:
     except (AttributeError, OSError, ValueError):
         # Nobody reads it, or its disk is full. The next one may find it well again.
         pass
-
-
-def printable(data: bytes) -> str:
-    """What a peer said, as text with nothing in it that a terminal would obey."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in data.decode(errors="backslashreplace")
-    )

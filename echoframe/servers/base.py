@@ -32,7 +32,7 @@ from .lifecycle import Lifecycle
 from .rows import DRAIN, loose_row
 from .settings import SETTINGS, check_settings
 
-__all__ = ["Server"]
+__all__ = ["Server", "printable"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -404,11 +404,14 @@ _MAKERS = ("__init__", "__new__")
 _ASKED = ("on_open", "on_message")
 
 
-def log_received(message: bytes) -> None:
-    """Log a message as text, with nothing in it that a terminal would obey."""
-    text = message.decode(errors="backslashreplace")
-    shown = "".join(
+def printable(data: bytes) -> str:
+    """What a peer said, as text with nothing in it that a terminal would obey."""
+    return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        for letter in data.decode(errors="backslashreplace")
     )
-    logger.info("Received: %s", shown)
+
+
+def log_received(message: bytes) -> None:
+    """Log a message."""
+    logger.info("Received: %s", printable(message))

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from echoframe.address import Address
 from echoframe.servers import ForkingMixIn, ForkServer
 from echoframe.testing import running
 
@@ -22,6 +21,7 @@ from ..helpers import (
     Gate,
     Log,
     Notes,
+    Place,
     ask,
     children,
     descriptors,
@@ -34,11 +34,6 @@ from ..helpers import (
     read_to_end,
     served,
 )
-
-
-class Place:
-    def __init__(self, text: str) -> None:
-        self.addresses = [Address.parse(text)]
 
 
 @pytest.fixture

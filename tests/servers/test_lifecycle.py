@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from echoframe.address import Address
 from echoframe.handlers import Answer
 from echoframe.servers import MODELS, Server, SingleServer, ThreadServer
 from echoframe.servers.base import Server as BaseServer
@@ -28,6 +27,7 @@ from ..helpers import (
     Gate,
     Log,
     Notes,
+    Place,
     ask,
     echo,
     eventually,
@@ -63,11 +63,6 @@ class Known(BaseServer):
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         Known.here = self
         super().serve_forever(poll_interval)
-
-
-class Place:
-    def __init__(self, text: str) -> None:
-        self.addresses = [Address.parse(text)]
 
 
 def name_of(peer: socket.socket) -> str:

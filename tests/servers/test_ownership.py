@@ -25,6 +25,7 @@ from ..helpers import (
     DEADLINE,
     Gate,
     Notes,
+    Place,
     ask,
     echo,
     eventually,
@@ -80,13 +81,6 @@ def test_children_that_others_bury_give_their_places_back() -> None:
                     assert ask(short, b"hello") == b"hello"
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait() == 0
-
-
-class Place:
-    def __init__(self, text: str) -> None:
-        from echoframe.address import Address
-
-        self.addresses = [Address.parse(text)]
 
 
 # Two exceptions that nobody foresees: the places of two connections.
