@@ -13,7 +13,6 @@ import os
 import socket
 import socketserver
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -24,12 +23,12 @@ from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry,
 from ..session import Session
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
-from .conversation import Conversation, answer_datagram, drop_rest
-from .kernel import somaxconn, unread, wait_until_sent
+from .conversation import Conversation, Goodbye, Handshake, answer_datagram
+from .kernel import somaxconn
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
-from .rows import DRAIN, loose_row
+from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings
 
 __all__ = ["Server", "printable"]
@@ -278,7 +277,10 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _converse(self, request: Any, client_address: Any, connection: Connection | None) -> None:
         protocol = self.protocol
         if protocol is None:
-            super().finish_request(request, client_address)
+            if connection is not None:
+                connection.talked = True
+            if self._shakes_hands(request, connection):
+                super().finish_request(request, client_address)
             return
         peer = None if connection is None else ConnectedPeer(self, connection)
         trace = log_received if self.log_messages else None
@@ -296,15 +298,26 @@ class Server(Lifecycle, socketserver.TCPServer):
         session = Session(
             protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
         )
-        linger = self.linger_timeout
-        if connection is None:
-            # A program that calls this on its own: nobody looks at its numbers.
-            Conversation(request, session, loose_row(), linger_timeout=linger).run()
-            return
-        cells = self._life.rows.cells
-        conversation = Conversation(request, session, cells, connection.row, linger_timeout=linger)
-        connection.conversation = conversation
+        cells, row = self._cells_of(connection)
+        conversation = Conversation(
+            request, session, cells, row, self.linger_timeout, self.handshake_timeout
+        )
+        if connection is not None:
+            connection.conversation = conversation
         conversation.run()
+
+    def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
+        # Before a handler class; a conversation of messages does it itself.
+        if not hasattr(request, "do_handshake"):
+            return True
+        cells, row = self._cells_of(connection)
+        handshake = Handshake(request, cells, row, handshake_timeout=self.handshake_timeout)
+        handshake.run()
+        return handshake.failure is None
+
+    def _cells_of(self, connection: Connection | None) -> tuple[Cells, int]:
+        # None is a program that calls these hooks on its own: nobody looks at its numbers.
+        return (loose_row(), 0) if connection is None else (self._life.rows.cells, connection.row)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection. May be extended; call super().
@@ -313,25 +326,20 @@ class Server(Lifecycle, socketserver.TCPServer):
         it is done here, and without losing what it wrote.
         """
         if self.protocol is None and not isinstance(request, tuple):
-            self._say_goodbye(request)
+            connection = self._life.open.get(id(request))
+            # Whoever was turned away before anything was said is not waited for.
+            if connection is None or connection.talked:
+                self._say_goodbye(request, connection)
         self.close_request(request)
 
-    def _say_goodbye(self, request: Any) -> None:
-        connection = self._life.open.get(id(request))
-        try:
-            if connection is not None and connection.ordered >= DRAIN:
-                # Its reading side is shut: there is nothing to wait for but that
-                # the peer's kernel has it all.
-                wait_until_sent(request, self.linger_timeout)
-            request.shutdown(socket.SHUT_WR)
-            if unread(request):
-                # To close with input unread sends a reset, which can overtake the
-                # last words. So the rest is read, and dropped, until the peer is
-                # done too.
-                drop_rest(request, time.monotonic() + self.linger_timeout)
-        except (OSError, AttributeError):
-            # The peer has gone, or was too slow; or the handler has closed it.
-            pass
+    def _say_goodbye(self, request: Any, connection: Connection | None) -> None:
+        if not isinstance(request, socket.socket) or request.fileno() < 0:
+            # The handler has closed it, or it is something of the program's own.
+            return
+        # The handler may have set one of its own.
+        request.settimeout(None)
+        cells, row = self._cells_of(connection)
+        Goodbye(request, cells, row, self.linger_timeout).run()
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

@@ -21,7 +21,7 @@ from typing import Any
 from ..framing import CHUNK, RawFraming
 from ..handlers import EchoHandler, Handler, replies
 from ..session import Session
-from .kernel import wait_until_sent
+from .kernel import shut, unread, unsent, wait_until_sent
 from .rows import (
     DRAIN,
     LINGERING,
@@ -35,7 +35,18 @@ from .rows import (
     loose_row,
 )
 
-__all__ = ["DONE", "READ", "WRITE", "Conversation", "answer_datagram", "drop_rest", "rehearse"]
+__all__ = [
+    "DONE",
+    "READ",
+    "WRITE",
+    "Conversation",
+    "Goodbye",
+    "Handshake",
+    "Steps",
+    "answer_datagram",
+    "drop_rest",
+    "rehearse",
+]
 
 READ = "read"
 WRITE = "write"
@@ -50,33 +61,42 @@ REHEARSALS = 16
 logger = logging.getLogger("echoframe.server")
 
 
-class Conversation:
-    """A session on a stream socket.
+class Steps:
+    """What every conversation has: a handshake where its socket wants one, and a way to leave.
 
     `cells` and `row` are where it counts, and where it finds out why its input
     ended. `deadline` is a time.monotonic() by which step() wants to be called
     again even if nothing happens, or None.
+
+    On a socket that does not block, step() returns when it would have to wait, and
+    after one read or one write: whoever polls gives everybody a turn. An order is
+    written into the row first; then step() carries it out.
     """
 
     deadline: float | None = None
     # What is being sent.
     _out: bytes | memoryview = b""
+    # The peer is still to prove itself, and what is said to be encrypted.
+    _secure = False
 
     def __init__(
         self,
         sock: socket.socket,
-        session: Session,
         cells: Cells,
-        row: int = 0,
-        *,
+        row: int,
         linger_timeout: float = 1.0,
+        handshake_timeout: float = 10.0,
     ) -> None:
-        self.session = session
         self._sock = sock
         self._cells = cells
         self._row = row
         self._linger = linger_timeout
-        self._stage: Callable[[], str] = self._open
+        if sock.__class__ is not socket.socket and hasattr(sock, "do_handshake"):
+            self._secure = True
+            self._patience = handshake_timeout
+            self._stage: Callable[[], str] = self._shake
+        else:
+            self._stage = self._begin
 
     def step(self) -> str:
         """Go on until there is something to wait for: READ, WRITE, or DONE.
@@ -87,12 +107,7 @@ class Conversation:
         try:
             return self._stage()
         except OSError as error:
-            if error is self.session.failure:
-                # The handler's own, and no word about this socket.
-                raise
-            if isinstance(error, BlockingIOError):
-                return WRITE if self._out else READ
-            return self._lost(error)
+            return self._refused(error)
 
     def run(self) -> None:
         """Take all steps, on a blocking socket.
@@ -103,19 +118,186 @@ class Conversation:
             while self.step() is not DONE:
                 pass
         finally:
-            if self._stage is not _finished:
-                # For what no step has seen to: SystemExit in a handler, and the like.
-                self._done(REASONS[self._cells[self._row + ORDER]] or "error")
-            # What was raised knows the way it came, and that leads through here: a
-            # cycle for each handler that raises.
-            self.session.failure = None
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody will call step() again. Harmless when it is over already."""
+
+    def obey(self) -> None:
+        """Hear of an order that stands in the row; the next step() carries it out."""
+
+    @property
+    def waits(self) -> bool:
+        """It is the peer's turn: nothing is left to answer, or to send."""
+        return not self._out
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a message whose end is still to come."""
+        return 0
+
+    def _refused(self, error: OSError) -> str:
+        # What the socket said instead of doing what was asked.
+        if isinstance(error, BlockingIOError):
+            want = WRITE if self._out else READ
+        else:
+            want = _wanted(error) if self._secure else ""
+            if not want:
+                return self._lost(error)
+        order = self._cells[self._row + ORDER]
+        if order < DRAIN or self._cells[self._row + LINGERING]:
+            return want
+        if order == DRAIN and not self.waits:
+            # It was idle when the order was given, and has found something to do.
+            return want
+        return self._leave(REASONS[order])
+
+    # ------------------------------------------------------------- handshake
+
+    def _shake(self) -> str:
+        sock = self._sock
+        blocks = sock.gettimeout() != 0
+        now = time.monotonic()
+        if self.deadline is None:
+            self.deadline = now + self._patience
+            if blocks:
+                sock.settimeout(self._patience)
+        elif now >= self.deadline:
+            raise TimeoutError(f"no handshake within {self._patience:g} s")
+        sock.do_handshake()  # type: ignore[attr-defined]  # has one, or this is not called
+        self.deadline = None
+        if blocks:
+            sock.settimeout(None)
+        self._stage = self._begin
+        return self._begin()
+
+    def _begin(self) -> str:
+        raise NotImplementedError
+
+    # --------------------------------------------------------------- the end
+
+    def _leave(self, reason: str) -> str:
+        """End for a reason that the peer has not given."""
+        return self._done(reason)
+
+    def _hang_up(self, heard_all: bool) -> str:
+        """Close, in such a way that what was said arrives."""
+        order = self._cells[self._row + ORDER]
+        if heard_all or order > DRAIN:
+            if self._secure:
+                self._shut()
+            return self._done()
+        sock = self._sock
+        if order == DRAIN:
+            blocks = sock.gettimeout() != 0
+            if blocks:
+                # The reading side is shut, so nothing can be read any more, and once we
+                # have said that we are done, the kernel answers each late byte with a
+                # reset. What was said must have arrived by then.
+                wait_until_sent(sock, self._linger)
+            if blocks or not (unsent(sock) or unread(sock)):
+                self._shut()
+                return self._done()
+        self._shut()
+        return self._linger_on()
+
+    def _linger_on(self) -> str:
+        # Bytes that arrive after close(), or lie unread before it, make the kernel
+        # send a reset, and a reset can overtake the last reply. So we have said that
+        # we are done, and wait for the peer to say so too.
+        self._cells[self._row + LINGERING] = 1
+        self.deadline = time.monotonic() + self._linger
+        self._stage = self._listen_on
+        return self._listen_on()
+
+    def _listen_on(self) -> str:
+        assert self.deadline is not None  # set in _hang_up()
+        drop_rest(self._sock, self.deadline)
+        return self._done()
+
+    def _shut(self) -> None:
+        sock = self._sock
+        try:
+            if self._secure:
+                _end_encryption(sock)
+            shut(sock, socket.SHUT_WR)
+        except OSError:
+            # The peer has gone; recv() will say so.
+            pass
+
+    def _lost(self, error: OSError) -> str:
+        reason = REASONS[self._cells[self._row + ORDER]]
+        if reason == "drain" and self._secure and not self._cells[self._row + LINGERING]:
+            # We have shut its reading side, and the encryption misses its goodbye.
+            return self._leave(reason)
+        if not reason and not self._cells[self._row + LINGERING]:
+            reason = "lost"
+            if self.deadline is not None:
+                logger.info("no handshake: %s", error)
+                reason = "timeout" if isinstance(error, TimeoutError) else "lost"
+            else:
+                logger.debug("peer vanished: %s", error)
+        return self._done(reason or "reply")
+
+    def _done(self, reason: str = "peer") -> str:
+        self._out = b""
+        self.deadline = None
+        self._stage = _finished
+        return DONE
+
+
+class Conversation(Steps):
+    """A session on a stream socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: Session,
+        cells: Cells,
+        row: int = 0,
+        linger_timeout: float = 1.0,
+        handshake_timeout: float = 10.0,
+    ) -> None:
+        self.session = session
+        Steps.__init__(self, sock, cells, row, linger_timeout, handshake_timeout)
+
+    def step(self) -> str:
+        try:
+            return self._stage()
+        except OSError as error:
+            if error is self.session.failure:
+                # The handler's own, and no word about this socket.
+                raise
+            return self._refused(error)
+
+    def abandon(self) -> None:
+        if self._stage is not _finished:
+            # For what no step has seen to: SystemExit in a handler, and the like.
+            self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+        # What was raised knows the way it came, and that leads through here: a
+        # cycle for each handler that raises.
+        self.session.failure = None
+
+    def obey(self) -> None:
+        """Hear of an order that stands in the row; the next step() carries it out."""
+        self.session.drain()
+        if self._stage == self._turn and self._cells[self._row + ORDER] >= DRAIN:
+            self._stage = self._last_turns
+
+    @property
+    def waits(self) -> bool:
+        return not self._out and not self.session.busy
+
+    @property
+    def unfinished(self) -> int:
+        return self.session.framing.unfinished
 
     # ---------------------------------------------------------------- stages
 
-    def _open(self) -> str:
-        self._stage = self._talk
+    def _begin(self) -> str:
+        self._stage = talk = self._talk if self._sock.gettimeout() != 0 else self._turn
         self._out = self.session.open()
-        return self._talk()
+        return talk()
 
     def _talk(self) -> str:
         # The one loop that runs for every message, so its names are local and the
@@ -161,57 +343,78 @@ class Conversation:
         finally:
             self._out = out
             cells[cell_sent] = sent
-        return self._hang_up()
+        return self._part()
 
-    def _hang_up(self) -> str:
+    def _turn(self) -> str:
+        # The same on a socket that does not block: one read and what it brings.
         session = self.session
-        reason = session.reason
-        if reason == "peer" or not self._cells[self._row + SENT]:
-            # The peer has ended its side too, or nothing was said that could be lost.
-            return self._done()
-        order = self._cells[self._row + ORDER]
-        if order > DRAIN:
-            return self._done()
-        if order == DRAIN:
-            # The reading side is shut, so nothing can be read any more, and once we
-            # have said that we are done, the kernel answers each late byte with a
-            # reset. What was said must have arrived by then.
-            wait_until_sent(self._sock, self._linger)
-            return self._done()
-        # Bytes that arrive after close(), or lie unread before it, make the kernel
-        # send a reset, and a reset can overtake the last reply. So say that we are
-        # done, and wait for the peer to say so too.
-        self._cells[self._row + LINGERING] = 1
-        self._shut()
-        self.deadline = time.monotonic() + self._linger
-        self._stage = self._listen_on
-        return self._listen_on()
+        if self._out or session.pending:
+            return self._say_more()
+        data = self._sock.recv(CHUNK)
+        cells, row = self._cells, self._row
+        if data:
+            cells[row + RECEIVED] += len(data)
+            out = session.feed(data)
+        else:
+            out = session.end(REASONS[cells[row + ORDER]] or "peer")
+        if out:
+            self._out = out
+            gone = self._sock.send(out)
+            if gone < len(out):
+                return self._sent(gone)
+            self._out = b""
+            cells[row + SENT] += gone
+        if session.busy:
+            return self._go_on()
+        return READ
 
-    def _listen_on(self) -> str:
-        assert self.deadline is not None  # set in _hang_up()
-        drop_rest(self._sock, self.deadline)
-        return self._done()
+    def _last_turns(self) -> str:
+        # What the kernel holds is still read and answered; then it has nothing more.
+        while (want := self._turn()) is READ:
+            pass
+        return want
+
+    def _say_more(self) -> str:
+        if self._out:
+            gone = self._sock.send(self._out)
+            if gone < len(self._out):
+                return self._sent(gone)
+            self._sent(gone)
+        return self._go_on() if self.session.busy else READ
+
+    def _sent(self, gone: int) -> str:
+        self._cells[self._row + SENT] += gone
+        self._out = memoryview(self._out)[gone:]
+        return WRITE
+
+    def _go_on(self) -> str:
+        session = self.session
+        while session.pending:
+            self._out = session.more()
+            if self._out:
+                # Not at once: somebody else may be waiting, and this may have no end.
+                return WRITE
+        return self._part() if session.closing else READ
 
     # --------------------------------------------------------------- the end
 
-    def _shut(self) -> None:
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            # The peer has gone; recv() will say so.
-            pass
+    def _leave(self, reason: str) -> str:
+        if self._out or self._stage == self._shake:
+            return self._done(reason)
+        self.session.end(reason)
+        return self._part()
 
-    def _lost(self, error: OSError) -> str:
-        reason = REASONS[self._cells[self._row + ORDER]]
-        if not reason and not self._cells[self._row + LINGERING]:
-            reason = "lost"
-            logger.debug("peer vanished: %s", error)
-        return self._done(reason or "reply")
+    def _part(self) -> str:
+        # The peer has ended its side too, or nothing was said that could be lost.
+        return self._hang_up(self.session.reason == "peer" or not self._cells[self._row + SENT])
 
     def _done(self, reason: str = "peer") -> str:
-        self._out = b""
-        self._stage = _finished
+        begun = self._stage != self._shake
+        super()._done()
         session = self.session
+        if not begun:
+            # Its handler has not been told of a beginning.
+            return DONE
         session.close(reason)
         failure = session.failure
         if session.reason == "protocol":
@@ -221,8 +424,60 @@ class Conversation:
         return DONE
 
 
+class Handshake(Steps):
+    """What comes before a handler that has its socket to itself."""
+
+    # How it went; None is well.
+    failure: OSError | None = None
+
+    def _begin(self) -> str:
+        return self._done()
+
+    def _lost(self, error: OSError) -> str:
+        self.failure = error
+        return super()._lost(error)
+
+
+class Goodbye(Steps):
+    """What comes behind a handler that had its socket to itself."""
+
+    def __init__(self, sock: socket.socket, cells: Cells, row: int, linger_timeout: float) -> None:
+        super().__init__(sock, cells, row, linger_timeout)
+        self._stage = self._begin
+
+    def _begin(self) -> str:
+        sock = self._sock
+        if self._cells[self._row + ORDER] >= DRAIN:
+            # Its reading side is shut: there is nothing to wait for but that the
+            # peer's kernel has it all.
+            wait_until_sent(sock, self._linger)
+        self._shut()
+        return self._linger_on() if unread(sock) else self._done()
+
+
 def _finished() -> str:
     return DONE
+
+
+def _wanted(error: OSError) -> str:
+    # What encryption waits for, which may be the other direction than one's own.
+    import ssl
+
+    if isinstance(error, ssl.SSLWantReadError):
+        return READ
+    return WRITE if isinstance(error, ssl.SSLWantWriteError) else ""
+
+
+def _end_encryption(sock: Any) -> None:
+    # Its goodbye is a message of its own. The peer's is not waited for.
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    try:
+        sock.unwrap()
+    except (OSError, ValueError):
+        # It wants to wait, or never got as far as being encrypted.
+        pass
+    sock.settimeout(timeout)
 
 
 def rehearse() -> None:
@@ -249,7 +504,8 @@ def drop_rest(sock: socket.socket, deadline: float) -> None:
     while (left := deadline - time.monotonic()) > 0:
         if blocking:
             sock.settimeout(left)
-        if not sock.recv(CHUNK):
+        # The plain one also where the socket is encrypted: this is for nobody to read.
+        if not socket.socket.recv(sock, CHUNK):
             return
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["quiet_for", "somaxconn", "unread", "unsent", "wait_until_sent"]
+__all__ = ["quiet_for", "shut", "somaxconn", "unread", "unsent", "wait_until_sent"]
 
 # Linux: struct tcp_info has last_data_sent at 44, last_ack_sent at 48 and
 # last_data_recv at 52, in milliseconds.
@@ -52,6 +52,16 @@ def _count(request: Any, question: int) -> int:
         return int(struct.unpack("=i", ioctl(request.fileno(), question, bytes(4)))[0])
     except (OSError, ValueError):
         return 0
+
+
+def shut(request: Any, how: int) -> None:
+    """Shut a connection, or a side of it. Errors: OSError when it is not connected."""
+    if isinstance(request, socket.socket):
+        # Not by way of an SSLSocket: that would forget its encryption, and whoever
+        # is reading from it would be given what was meant to be secret.
+        socket.socket.shutdown(request, how)
+    else:
+        request.shutdown(how)
 
 
 def wait_until_sent(request: Any, timeout: float) -> None:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .conversation import Conversation
+from .conversation import Steps
+from .kernel import shut
 from .lazy import lazy
 from .rows import DRAIN, FINISH, Rows
 from .wake import Wake
@@ -43,11 +44,13 @@ class Connection:
     # What is the same for most of them stands on the class, so that a short
     # conversation does not pay for it.
     name = ""
+    # Its handler class was let loose on it.
+    talked = False
     # Where it runs: set by the model.
     thread: int | None = None
     pid: int | None = None
     # Set where a message handler's conversation runs in this process.
-    conversation: Conversation | None = None
+    conversation: Steps | None = None
     # Its conversation was handed to another thread or process, which will release it.
     away = False
     # Its socket is being closed: nobody may shut it any more, since its number may
@@ -125,11 +128,11 @@ def obey(connection: Connection, order: int) -> None:
     """Carry out an order in the process that holds the conversation."""
     conversation = connection.conversation
     if conversation is not None:
-        conversation.session.drain()
+        conversation.obey()
     if order == FINISH or connection.closing or isinstance(connection.request, tuple):
         return
     try:
-        connection.request.shutdown(socket.SHUT_RD if order == DRAIN else socket.SHUT_RDWR)
+        shut(connection.request, socket.SHUT_RD if order == DRAIN else socket.SHUT_RDWR)
     except (OSError, AttributeError):
         # Gone already, or no socket at all.
         pass

@@ -106,6 +106,7 @@ class Lifecycle(_Base):
     # Off, unless a program asks for it: on a server of somebody else's, silence may
     # be part of the conversation. Ours sets it.
     idle_timeout: float = 0.0
+    handshake_timeout: float
     drain_timeout: float
     drain_quiet: float
     linger_timeout: float

@@ -95,6 +95,13 @@ SETTINGS: dict[str, Setting] = {
             most=2**31,
         ),
         Setting(
+            "handshake_timeout",
+            10.0,
+            "seconds",
+            "for a peer to prove itself and agree on encryption (tls)",
+            "two round trips take a second on a bad line",
+        ),
+        Setting(
             "idle_timeout",
             600.0,
             "seconds",

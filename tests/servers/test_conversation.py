@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -32,7 +33,6 @@ from echoframe.servers.rows import (
     SENT,
     SETTLED,
     TIMEOUT,
-    UNFINISHED,
     loose_row,
 )
 from echoframe.session import Session
@@ -107,10 +107,10 @@ def test_a_message_in_pieces_takes_a_step_for_each() -> None:
         for piece, unfinished in ((b"he", 2), (b"llo", 5)):
             talk.peer.sendall(piece)
             assert talk.step() == READ
-            assert talk.cells[UNFINISHED] == unfinished
+            assert talk.conversation.unfinished == unfinished
         talk.peer.sendall(b"\n")
         assert talk.step() == READ
-        assert talk.cells[UNFINISHED] == 0
+        assert talk.conversation.unfinished == 0
         assert talk.peer.recv(100) == b"hello\n"
 
 
@@ -118,9 +118,20 @@ def test_the_peers_end_is_the_end() -> None:
     with Talk(Told) as talk:
         talk.peer.sendall(b"one\nrest")
         talk.peer.shutdown(socket.SHUT_WR)
-        assert talk.step() == DONE
+        # What arrived, and its end: two turns.
+        assert [talk.step(), talk.step()] == [READ, DONE]
         assert reasons(talk) == ["peer"]
         assert talk.peer.recv(100) == b"one\nrest"
+
+
+def test_a_step_is_one_read_however_much_is_there() -> None:
+    with Talk(echo, RawFraming()) as talk:
+        talk.peer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                talk.peer.send(b"x" * 65536)
+        assert talk.step() == READ
+        assert talk.cells[RECEIVED] <= 65536
 
 
 def test_steps_behind_the_end_are_harmless() -> None:
@@ -171,12 +182,22 @@ def test_an_iterable_is_not_pulled_while_the_peer_does_not_read() -> None:
 
 def test_the_row_counts_what_was_received_settled_and_sent() -> None:
     with Talk(lambda message: message * 2) as talk:
-        talk.step()
+        talk.ours.setblocking(True)
+        talk.peer.sendall(b"abc\nd")
+        talk.peer.shutdown(socket.SHUT_WR)
+        talk.conversation.run()
+        assert talk.cells[RECEIVED] == talk.cells[SETTLED] == 5
+        assert talk.cells[SENT] == 9
+
+
+def test_what_never_blocks_counts_too_and_knows_by_itself_what_is_settled() -> None:
+    with Talk(lambda message: message * 2) as talk:
         talk.peer.sendall(b"abc\nd")
         assert talk.step() == READ
-        assert talk.cells[RECEIVED] == talk.cells[SETTLED] == 5
+        assert talk.cells[RECEIVED] == 5
         assert talk.cells[SENT] == 7
-        assert talk.cells[UNFINISHED] == 1
+        assert talk.conversation.unfinished == 1
+        assert talk.conversation.waits
 
 
 def test_bytes_that_are_being_dealt_with_are_received_and_not_settled() -> None:
@@ -184,13 +205,15 @@ def test_bytes_that_are_being_dealt_with_are_received_and_not_settled() -> None:
 
     def look(message: bytes) -> bytes:
         seen.append((talk.cells[RECEIVED], talk.cells[SETTLED]))
+        if message == b"one":
+            talk.peer.sendall(b"two\n")
+            talk.peer.shutdown(socket.SHUT_WR)
         return message
 
     with Talk(look) as talk:
+        talk.ours.setblocking(True)
         talk.peer.sendall(b"one\n")
-        talk.step()
-        talk.peer.sendall(b"two\n")
-        talk.step()
+        talk.conversation.run()
     assert seen == [(4, 0), (8, 4)]
 
 
@@ -273,10 +296,41 @@ def test_what_the_kernel_holds_is_answered_before_a_drain_ends() -> None:
         talk.step()
         talk.peer.sendall(b"late\n")
         talk.cells[ORDER] = DRAIN
-        talk.ours.shutdown(socket.SHUT_RD)
+        talk.conversation.obey()
         assert talk.step() == DONE
         assert reasons(talk) == ["drain"]
         assert talk.peer.recv(100) == b"late\n"
+        # Nothing is left that could be lost, so nothing is waited for.
+        assert talk.cells[LINGERING] == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"), [(DRAIN, "drain"), (TIMEOUT, "timeout"), (CUT, "cut")]
+)
+def test_an_order_is_carried_out_by_the_next_step(order: int, reason: str) -> None:
+    with Talk(Told) as talk:
+        talk.step()
+        talk.peer.sendall(b"unfinished")
+        talk.step()
+        talk.cells[ORDER] = order
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == [reason]
+
+
+@pytest.mark.parametrize(("order", "reason"), [(TIMEOUT, "timeout"), (CUT, "cut")])
+def test_who_does_not_read_can_be_cut(order: int, reason: str) -> None:
+    class Flood(Told):
+        def on_message(self, message: bytes) -> Answer:
+            return b"x" * (1 << 20)
+
+    with Talk(Flood) as talk:
+        talk.peer.sendall(b"go\n")
+        assert [talk.step(), talk.step()] == [WRITE, WRITE]
+        talk.cells[ORDER] = order
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == [reason]
 
 
 def test_a_session_that_drains_ends_behind_its_complete_messages() -> None:

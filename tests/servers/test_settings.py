@@ -35,6 +35,7 @@ def test_the_documented_defaults_are_these() -> None:
         "backlog": 4096,
         "max_message": 1024 * 1024,
         "write_buffer": 256 * 1024,
+        "handshake_timeout": 10.0,
         "idle_timeout": 600.0,
         "drain_timeout": 10.0,
         "drain_quiet": 0.1,
