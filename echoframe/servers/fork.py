@@ -25,8 +25,9 @@ from .base import Server
 from .conversation import rehearse
 from .lazy import lazy
 from .life import Connection, obey
-from .lifecycle import GRACE, LOOK, Lifecycle
+from .lifecycle import GRACE, Lifecycle
 from .rows import DRAIN, FINISH, ORDER, TIMEOUT
+from .tending import LOOK
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 

@@ -17,6 +17,7 @@ from .kernel import shut
 from .lazy import lazy
 from .rows import DRAIN, FINISH, Rows
 from .wake import Wake
+from .watch import Watch
 
 __all__ = ["Connection", "Keeper", "Life", "Report", "obey"]
 
@@ -58,6 +59,8 @@ class Connection:
     closing = False
     # The strictest order it was given.
     ordered = 0
+    # Somebody who polls calls the steps of its conversation.
+    polled = False
     # A drain has looked at it before.
     watched = False
     # What the row said at the last look, and since when it has said so.
@@ -69,7 +72,8 @@ class Connection:
         self.row = row
         # The one it came from.
         self.listener = listener
-        self.since = time.monotonic()
+        # When it was last looked at, for the deadlines.
+        self.since = self.looked = time.monotonic()
 
 
 class Life:
@@ -99,17 +103,28 @@ class Life:
     forked: Connection | None = None
     keeper: Keeper | None = None
 
-    def __init__(self, permits: Callable[[], int]) -> None:
+    # How many connections to accept before the first of their conversations begins,
+    # and how often there were some.
+    batch = 1
+    arrivals = 0
+
+    def __init__(
+        self, permits: Callable[[], int], woken: Callable[[], object], many: bool = False
+    ) -> None:
         self.pid = os.getpid()
         self._permits = permits
+        self._woken = woken
+        self._many = many
         # By the identity of the request, since a datagram's is a plain tuple.
         self.open: dict[int, Connection] = {}
         # Held for moments: while a socket is shut or let go, and while the table changes.
         self.lock = threading.Lock()
-        self.wake = Wake()
+        self.new_watch()
         # Set unless somebody is in serve_forever().
         self.ended = threading.Event()
         self.ended.set()
+        # Deadlines of conversations that somebody polls: (when, id, connection).
+        self.alarms: list[tuple[float, int, Connection]] = []
         # Accepted, and about to begin; the one that is beginning now.
         self.taken: list[Connection] = []
         self.beginning: Connection | None = None
@@ -117,6 +132,14 @@ class Life:
         self.closer = threading.RLock()
         # Who was there when the stop began.
         self.at_stop: list[Connection] = []
+
+    def new_watch(self) -> None:
+        """Have a wake-up descriptor and a watch that no other process has."""
+        self.wake = Wake()
+        self.watch = Watch(self._many)
+        self.watch.add(self.wake.fileno(), self._woken)
+        # The descriptors of the listeners that it watches.
+        self.listened: list[int] = []
 
     @lazy
     def rows(self) -> Rows:

@@ -1,0 +1,308 @@
+"""Accepting: from a listener that is ready to a conversation that begins, and back.
+
+The stdlib's moments in the stdlib's order. What is ours is the row: a connection
+takes a permit and a row when it is accepted and gives both back once, in the frame
+that ran its conversation, whatever happens there.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import time
+from functools import partial
+from typing import Any, ClassVar
+
+from .life import Connection, Keeper
+from .tending import Tending
+
+__all__ = ["Accepting"]
+
+logger = logging.getLogger("echoframe.server")
+
+# Out of descriptors, memory or processes: so long until the next try.
+REST = 0.1
+
+# What accept() says when this machine, or this listener, is at its end. Anything
+# else is about the one connection.
+_STARVED = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOTSOCK,
+}
+
+
+class Accepting(Tending):
+    """The accept loop, and what happens to one connection around its conversation."""
+
+    # A thread of our own watches the deadlines, started with the first connection.
+    # A model that must not have one does it in its accept loop.
+    keeps_time: ClassVar[bool] = True
+
+    def _adopt(self) -> None:
+        """This process serves, although another one may have made the server (a daemon's)."""
+        life = self._life
+        if life.pid != os.getpid():
+            life.pid = os.getpid()
+            # The other one has the same pipe, and may read from it.
+            life.watch.close()
+            life.new_watch()
+
+    def _listeners(self) -> list[Any]:
+        return [self]
+
+    def _stop_listening(self) -> None:
+        # A datagram socket is also the way out for what is still being answered.
+        if getattr(self, "socket_type", None) != socket.SOCK_DGRAM:
+            self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        super().server_close()
+
+    def _close_in_child(self, connection: Connection) -> None:
+        """Let go of what only the accepting process needs."""
+        if not isinstance(connection.request, tuple):
+            self.socket.close()
+
+    def _accept_loop(
+        self,
+        poll_interval: float | None = None,
+        once: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """Serve until stop is requested, or once, or until the deadline; True if it was once."""
+        life = self._life
+        life.batch = 1 if once else self._batch()
+        before = life.arrivals
+        while not life.stop_requested:
+            pause = _sooner(self._between(), poll_interval)
+            resting = 0.0
+            if life.rest_until or deadline is not None:
+                now = time.monotonic()
+                resting = max(life.rest_until - now, 0.0)
+                life.rest_until = life.rest_until if resting else 0.0
+                pause = _sooner(pause, resting or None)
+                if deadline is not None:
+                    if now >= deadline:
+                        return False
+                    pause = _sooner(pause, deadline - now)
+            # In the kernel's backlog a connection waits at nobody's cost, so there
+            # it stays while there is no room for it.
+            free = self._has_room()
+            life.rows.wanted = not free
+            # Asked anew each time, because a program may replace its socket.
+            self._listen_to(self._listeners() if free and not resting else [])
+            life.watch.wait(pause)
+            if once and self._was_once(before):
+                return True
+            if poll_interval is not None:
+                self.service_actions()
+        return False
+
+    def _has_room(self) -> bool:
+        """There is a place for one more connection. May be extended."""
+        return bool(self._life.rows.free)
+
+    def _was_once(self, before: int) -> bool:
+        """handle_request() has done its part. May be replaced."""
+        return self._life.arrivals != before
+
+    def _listen_to(self, listeners: list[Any]) -> None:
+        life = self._life
+        numbers = [listener.fileno() for listener in listeners]
+        if numbers != life.listened:
+            for number in life.listened:
+                life.watch.remove(number)
+            life.listened = numbers
+            for listener, number in zip(listeners, numbers, strict=True):
+                life.watch.add(number, partial(self._arrive, listener))
+
+    def _arrive(self, listener: Any) -> None:
+        life = self._life
+        if life.stop_requested:
+            return
+        life.ready = listener
+        life.arrivals += 1
+        # All that are here first, then one after the other.
+        while len(life.taken) < life.batch and self._has_room() and self._accept():
+            pass
+        try:
+            while life.taken:
+                self._begin(life.taken.pop(0))
+        finally:
+            self._let_all_go()
+
+    def _let_all_go(self) -> None:
+        # What was accepted and will never begin, since something has ended the loop.
+        taken = self._life.taken
+        while taken:
+            connection = taken.pop()
+            self.shutdown_request(connection.request)
+            self._release(connection)
+
+    def _batch(self) -> int:
+        """How many connections to accept before the first of their conversations begins."""
+        # A get_request() that is not ours may wait for what it takes.
+        return 1
+
+    def _handle_request_noblock(self) -> None:
+        if self._accept():
+            self._begin(self._life.taken.pop())
+
+    # The stdlib's moments in the stdlib's order; what is ours is the row.
+
+    def _accept(self) -> bool:
+        try:
+            request, client_address = self.get_request()
+        except BlockingIOError:
+            # Somebody else took it, or it went away.
+            return False
+        except OSError as error:
+            if error.errno in _STARVED:
+                self._starve("accepting", error)
+            else:
+                logger.debug("a connection was lost before it was accepted: %s", error)
+            return False
+        self._life.taken.append(self._take(request, client_address))
+        return True
+
+    def _begin(self, connection: Connection) -> None:
+        request, client_address = connection.request, connection.client_address
+        self._life.beginning = connection
+        try:
+            if self.verify_request(request, client_address):
+                self.process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+        except Exception:
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
+        except BaseException:
+            if not connection.away:
+                self.shutdown_request(request)
+            raise
+        finally:
+            self._life.beginning = None
+            if not connection.away:
+                self._release(connection)
+
+    def _take(self, request: Any, client_address: Any) -> Connection:
+        life = self._life
+        connection = Connection(request, client_address, life.rows.take(), life.ready)
+        life.open[id(request)] = connection
+        keeper = life.keeper
+        if keeper is None:
+            if self.keeps_time:
+                self._start_keeper()
+        elif keeper.asleep and self.idle_timeout:
+            keeper.wake.set()
+        if logger.isEnabledFor(logging.INFO):
+            self._name(connection)
+            self._log_accepted(connection)
+        return connection
+
+    def _start_keeper(self) -> None:
+        keeper = None
+        try:
+            keeper = Keeper(self._tend)
+            keeper.start()
+        except (OSError, RuntimeError) as error:
+            # No descriptor, no thread: the next connection tries again.
+            if keeper is not None:
+                keeper.wake.close()
+            self._starve("watching deadlines", error)
+        else:
+            self._life.keeper = keeper
+
+    def _connection_of(self, request: Any, client_address: Any) -> Connection:
+        """The connection of a request that process_request() was given."""
+        life = self._life
+        connection = life.open.get(id(request))
+        if connection is None:
+            connection = life.beginning
+            if connection is None:
+                # A program that accepts by itself.
+                return self._take(request, client_address)
+            # A program that has wrapped its request.
+            del life.open[id(connection.request)]
+            connection.request = request
+            life.open[id(request)] = connection
+        return connection
+
+    def _release(self, connection: Connection) -> None:
+        """Give the row and the permit back; called once, by the frame that ran it."""
+        life = self._life
+        with life.lock:
+            if life.open.get(id(connection.request)) is not connection:
+                return
+            del life.open[id(connection.request)]
+            life.rows.give_back(connection.row)
+            life.served += 1
+        if life.rows.wanted or (life.draining and not life.open):
+            life.wake.set()
+        if logger.isEnabledFor(logging.INFO):
+            self._log_closed(connection)
+
+    def _starve(self, doing: str, error: BaseException) -> None:
+        """The machine is at its end: say so at most once a second, rest, go on."""
+        life = self._life
+        now = time.monotonic()
+        life.rest_until = now + REST
+        if now - life.complained >= 1.0:
+            life.complained = now
+            logger.warning(
+                "resting before %s: %s (%d connections are open)", doing, error, len(life.open)
+            )
+
+    def close_request(self, request: Any) -> None:
+        """Release the connection's socket. May be extended; call super()."""
+        self._let_go(request)
+        super().close_request(request)
+
+    def _let_go(self, request: Any) -> None:
+        life = self._life
+        with life.lock:
+            connection = life.open.get(id(request))
+            if connection is not None:
+                connection.closing = True
+
+    # -------------------------------------------------------- what a log says
+
+    def _name(self, connection: Connection) -> str:
+        if not connection.name:
+            connection.name = self._peer_name(connection)
+        return connection.name
+
+    def _peer_name(self, connection: Connection) -> str:
+        match connection.client_address:
+            case (str(host), int(port), *_):
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            case other:
+                return str(other)
+
+    def _log_accepted(self, connection: Connection) -> None:
+        logger.info("Accepted connection from %s", connection.name)
+
+    def _log_closed(self, connection: Connection) -> None:
+        logger.info("Connection to client closed")
+
+    # --------------------------------------------------------- between the looks
+
+    def _between(self) -> float | None:
+        """Between two looks at the listeners; may be extended.
+
+        Gives the seconds until it wants to be called again, None for "whenever".
+        """
+        return None
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or (other is not None and other < one):
+        return other
+    return one

@@ -1,0 +1,103 @@
+"""Who is ready, and what to call then: the best poller of the platform, and a table.
+
+Level-triggered: what is not dealt with is ready again the next time. Every call
+gets its turn before anybody is asked again.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["READABLE", "WRITABLE", "Watch"]
+
+# The bits are the same for poll() and epoll.
+READABLE = 1
+WRITABLE = 4
+
+
+class Poller(Protocol):
+    def register(self, number: int, events: int, /) -> object: ...
+    def modify(self, number: int, events: int, /) -> object: ...
+    def unregister(self, number: int, /) -> object: ...
+
+
+class Watch:
+    """Descriptors, and what to call when they are ready.
+
+    `many` is for a watch over the connections themselves; a few listeners are
+    asked with poll(), which needs no descriptor of its own.
+    """
+
+    def __init__(self, many: bool = False) -> None:
+        self.calls: dict[int, Callable[[], object]] = {}
+        self._poller: Poller
+        self._ask: Callable[[float | None], list[tuple[int, int]]]
+        self.close: Callable[[], None] = _nothing
+        if not many:
+            poll = select.poll()
+            self._poller = poll
+            self._ask = lambda pause: poll.poll(None if pause is None else pause * 1000)
+        elif hasattr(select, "epoll"):
+            epoll = select.epoll()
+            self._poller, self._ask, self.close = epoll, epoll.poll, epoll.close
+        else:
+            other = _Selector()
+            self._poller, self._ask, self.close = other, other.poll, other.close
+
+    def add(self, number: int, call: Callable[[], object], events: int = READABLE) -> None:
+        self._poller.register(number, events)
+        self.calls[number] = call
+
+    def change(self, number: int, events: int) -> None:
+        self._poller.modify(number, events)
+
+    def remove(self, number: int) -> None:
+        """Forget a descriptor. Must be called before it is closed."""
+        del self.calls[number]
+        self._poller.unregister(number)
+
+    def wait(self, pause: float | None) -> bool:
+        """Wait for somebody, no longer than `pause` seconds, and call what is due.
+
+        Gives False when nobody came.
+        """
+        calls = self.calls
+        ready = self._ask(pause)
+        for number, _ in ready:
+            # One call may end what another one was for.
+            call = calls.get(number)
+            if call is not None:
+                call()
+        return bool(ready)
+
+
+class _Selector:
+    """The same interface, where there is no epoll."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.close = self._selector.close
+
+    def register(self, number: int, events: int) -> None:
+        self._selector.register(number, _as_selected(events))
+
+    def modify(self, number: int, events: int) -> None:
+        self._selector.modify(number, _as_selected(events))
+
+    def unregister(self, number: int) -> None:
+        self._selector.unregister(number)
+
+    def poll(self, pause: float | None) -> list[tuple[int, int]]:
+        return [(key.fd, events) for key, events in self._selector.select(pause)]
+
+
+def _as_selected(events: int) -> int:
+    reads = selectors.EVENT_READ if events & READABLE else 0
+    return reads | (selectors.EVENT_WRITE if events & WRITABLE else 0)
+
+
+def _nothing() -> None:
+    pass
