@@ -304,6 +304,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         )
         if connection is not None:
             connection.conversation = conversation
+        conversation.door = self._life.door.shut
         conversation.run()
 
     def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:

@@ -14,13 +14,14 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
 from ..framing import CHUNK, RawFraming
 from ..handlers import EchoHandler, Handler, replies
 from ..session import Session
+from .door import Door
 from .kernel import shut, unread, unsent, wait_until_sent
 from .rows import (
     DRAIN,
@@ -249,6 +250,9 @@ class Steps:
 class Conversation(Steps):
     """A session on a stream socket."""
 
+    # Where it may have to wait between two messages, see door.py.
+    door: Sequence[Door] = ()
+
     def __init__(
         self,
         sock: socket.socket,
@@ -312,6 +316,7 @@ class Conversation(Steps):
         cell_received, cell_settled, cell_sent = row + RECEIVED, row + SETTLED, row + SENT
         received, sent = cells[cell_received], cells[cell_sent]
         out = self._out
+        door = self.door
         try:
             while True:
                 size = len(out)
@@ -333,6 +338,9 @@ class Conversation(Steps):
                 cells[cell_settled] = received
                 if leaves_rests:
                     cells[row + UNFINISHED] = framing.unfinished
+                if door and received:
+                    for one in door:
+                        one.pass_by(row)
                 data = recv(CHUNK)
                 if data:
                     received += len(data)

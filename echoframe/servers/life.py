@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .conversation import Steps
+from .door import Door
 from .kernel import shut
 from .lazy import lazy
 from .rows import DRAIN, FINISH, Rows
@@ -125,6 +126,7 @@ class Life:
         self.ended.set()
         # Deadlines of conversations that somebody polls: (when, id, connection).
         self.alarms: list[tuple[float, int, Connection]] = []
+        self.door = Door()
         # Accepted, and about to begin; the one that is beginning now.
         self.taken: list[Connection] = []
         self.beginning: Connection | None = None

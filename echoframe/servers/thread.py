@@ -18,6 +18,7 @@ import threading
 from typing import Any
 
 from .base import Server
+from .door import is_crowd
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
@@ -32,6 +33,13 @@ KEEP = 0.5
 class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
     """The standard mix-in, bounded and joined with a deadline; for any socketserver server."""
 
+    def _arrive(self, listener: Any) -> None:
+        if is_crowd(self._life.open):
+            with self._life.door:
+                super()._arrive(listener)
+        else:
+            super()._arrive(listener)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
         connection.away = True
@@ -45,6 +53,8 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
             self.shutdown_request(request)
 
     def _run_in_a_thread(self, connection: Connection) -> None:
+        for door in self._life.door.shut:
+            door.expect(connection.row)
         idle = self._idle_threads
         # The one that finished last, whose memory is still warm.
         while idle:
@@ -105,6 +115,8 @@ class _Thread(threading.Thread):
         try:
             self._server.process_request_thread(connection.request, connection.client_address)
         finally:
+            for door in self._server._life.door.shut:
+                door.forget(connection.row)
             self._server._release(connection)
 
     def _wait_a_moment(self) -> None:
@@ -129,3 +141,6 @@ class ThreadServer(ThreadingMixIn, Server):
     # A handler that never returns must not keep the program from ending: close()
     # has waited for it long enough.
     daemon_threads = True
+    # A thread that is started takes the interpreter from the one that accepts, so all
+    # who are here are let in first.
+    batch = 64
