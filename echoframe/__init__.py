@@ -27,6 +27,7 @@ from .errors import (
     RefusedError,
     SettingError,
     TimedOut,
+    TlsError,
     UnknownHandler,
 )
 from .framing import (
@@ -95,6 +96,7 @@ __all__ = [
     "ListenError",
     "ConnectError",
     "RefusedError",
+    "TlsError",
     "ConnectionEnded",
     "TimedOut",
     "__version__",

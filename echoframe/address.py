@@ -17,7 +17,7 @@ __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "SCHEMES", "Address"]
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7007
 
-SCHEMES = ("tcp", "unix", "udp", "fd")
+SCHEMES = ("tcp", "tls", "unix", "udp", "fd")
 
 # What the kernel's sockaddr_un takes, less the closing zero. (104 on BSD and macOS,
 # where the kernel will say so itself.)
@@ -29,6 +29,7 @@ class Address:
 
     tcp://HOST:PORT     an IPv4 or [IPv6] address or a host name; an empty HOST is
                         every interface; without :PORT it is 7007
+    tls://HOST:PORT     the same, encrypted
     udp://HOST:PORT     the same, for datagrams
     unix://PATH         a socket file
     unix://@NAME        a name in Linux's abstract namespace
@@ -76,7 +77,7 @@ class Address:
         scheme, separator, rest = place.partition("://")
         if not separator:
             return cls._from_host_port("tcp", place, place)
-        if scheme in ("tcp", "udp"):
+        if scheme in ("tcp", "tls", "udp"):
             return cls._from_host_port(scheme, rest, place)
         if scheme == "unix":
             return cls._from_path(rest, place)
@@ -165,7 +166,7 @@ class Address:
     @property
     def name(self) -> str:
         """The address as people say it: HOST:PORT, a path, or a number."""
-        if self.scheme in ("tcp", "udp"):
+        if self.scheme in ("tcp", "tls", "udp"):
             host = f"[{self.host}]" if ":" in self.host else self.host
             return f"{host}:{self.port}"
         return self.path

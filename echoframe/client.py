@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import select
 import socket
 import time
@@ -28,12 +29,15 @@ from .errors import (
     ProtocolError,
     SettingError,
     TimedOut,
+    TlsError,
 )
 from .framing import Framing, FramingSpec, RawFraming, make_framing
 from .handlers import HandlerSpec, Registry
 from .handlers import registry as shared_registry
 from .transports import transport_of
 from .transports.base import connect_error
+from .transports.certificates import client_context
+from .transports.tls import TlsFacts, TlsStream, secure
 from .transports.udp import LARGEST_DATAGRAM
 
 __all__ = ["Client"]
@@ -71,15 +75,23 @@ class Client:
     0.4 s and so on up to 2 s; each attempt has the whole timeout. `source` is the
     local address to connect from; without a port, any.
 
+    Over tls:// the server's certificate is verified, and that it is for the host of
+    the address. `tls` says by whom it must be signed: None by a CA that this machine
+    trusts; the path of a file (or folder) by the CA in it, or it is that very
+    certificate; False encrypts and verifies nobody; an ssl.SSLContext is taken as it
+    is. `tls_cert` and `tls_key` are the files of the client's own certificate and its
+    key, for a server that asks for one. The handshake is a part of connecting.
+
     `address`, `local` and `peer` are Addresses: where it was told to go, and the
-    two ends of what came of it.
+    two ends of what came of it. `tls` is the facts about the connection, or None.
 
     Errors: AddressError, SettingError and UnknownHandler for what cannot work;
-    RefusedError, TimedOut or ConnectError when no connection comes about. Later,
-    ConnectionEnded when the peer is gone, TimedOut when it is late, ProtocolError
-    when it breaks the framing. When an ask(), a send(), a pipeline() or a stream()
-    does not come to its end, a late reply would be taken for the next one, so the
-    connection is closed. (Not over udp, where replies get lost anyway.)
+    RefusedError, TimedOut, TlsError or ConnectError when no connection comes about.
+    TlsError is not tried again. Later, ConnectionEnded when the peer is gone,
+    TimedOut when it is late, ProtocolError when it breaks the framing. When an ask(),
+    a send(), a pipeline() or a stream() does not come to its end, a late reply would
+    be taken for the next one, so the connection is closed. (Not over udp, where
+    replies get lost anyway.)
 
     Threads: one thread may send() while another receives. All else is for one
     thread at a time; close() is for any.
@@ -93,6 +105,9 @@ class Client:
         timeout: float = 10.0,
         retry: int = 0,
         source: Any = None,
+        tls: Any = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
         framing: FramingSpec | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -112,6 +127,14 @@ class Client:
         if self.protocol is not None and isinstance(self._framing, RawFraming):
             self._reply_size = self.protocol.reply_size
         self._source = None if source is None else _parse_source(source, self.address)
+        self._context: Any = None
+        if self.address.scheme == "tls":
+            self._context = client_context(tls, tls_cert, tls_key)
+        elif (tls, tls_cert, tls_key) != (None, None, None):
+            raise SettingError(
+                f"tls, tls_cert and tls_key are for addresses that begin with tls://, not for "
+                f"{self.address}"
+            )
 
         # Bytes that arrived behind a reply whose size was known.
         self._surplus = bytearray()
@@ -122,34 +145,51 @@ class Client:
         self._finished = False
         self._ended = False
         self._lost: OSError | None = None
+        # The first that came looks like a word of TLS.
+        self._alerted = False
+        self._heard = False
         # Why the socket is closed.
         self._closed: str | None = None
         # The replies that are being waited for.
         self._due: _Whole | _Flow | None = None
 
+        # Encryption, if there is any, and what is told to read and to write.
+        self._secured: TlsStream | None = None
         self._sock = self._connect(retry)
         self._sock.setblocking(False)
+        self._wire: socket.socket | TlsStream = self._secured or self._sock
+        self.tls: TlsFacts | None = None if self._secured is None else self._secured.facts()
         # A file that connecting from a unix path has made is ours to remove.
         self._mark = None if self._source is None else self._transport.mark(self._source)
-        self.local = Address.of(self._sock.getsockname(), self._sock.family, self._sock.type)
+        self.local = self._transport.place_of(self._sock, self._sock.getsockname())
         try:
             peer = self._sock.getpeername()
         except OSError:
             # It has hung up already; that is told when something is asked.
             self.peer = self.address
         else:
-            self.peer = Address.of(peer, self._sock.family, self._sock.type)
+            self.peer = self._transport.place_of(self._sock, peer)
 
     def _connect(self, retry: int) -> socket.socket:
         pause = FIRST_PAUSE
         for left in range(retry, 0, -1):
             try:
-                return self._transport.connect(self.address, self.timeout, self._source)
+                return self._attempt()
+            except TlsError:
+                # The next attempt would meet the same certificate.
+                raise
             except (ConnectError, TimedOut) as error:
                 log.debug("%s; trying again in %g s, %d attempts left", error, pause, left)
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-        return self._transport.connect(self.address, self.timeout, self._source)
+        return self._attempt()
+
+    def _attempt(self) -> socket.socket:
+        deadline = self._deadline()
+        sock = self._transport.connect(self.address, self.timeout, self._source)
+        if self._context is not None:
+            self._secured = secure(sock, self.address, self._context, deadline, self.timeout)
+        return sock
 
     def __enter__(self) -> Client:
         return self
@@ -159,12 +199,31 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Harmless when it is closed already."""
+        if self._secured is not None and self._closed is None:
+            try:
+                # Without it the peer would have to take what was sent for a part.
+                self._secured.finish()
+                # What lies unread when a socket is closed makes the kernel reset the
+                # connection, and servers send a word of their own after a handshake.
+                self._secured.recv(CHUNK)
+            except OSError:
+                # The peer has gone, or does not read.
+                pass
         self._close("close() was called")
 
     def half_close(self) -> None:
         """Tell the peer that nothing more will be sent; its replies can still be read."""
         self._finished = True
-        self._transport.finish(self._sock)
+        if self._secured is None:
+            self._transport.finish(self._sock)
+            return
+        try:
+            self._secured.finish()
+        except BlockingIOError:
+            # It waits its turn behind what was sent: sending nothing sends it.
+            self._out = memoryview(b"")
+        except OSError as error:
+            self._lost = error
 
     def ask(self, message: bytes | str) -> bytes:
         """Send a message and give its reply, whole.
@@ -330,7 +389,8 @@ class Client:
                 if message is None and self._lost is not None:
                     raise self._gone()
                 return message
-            if not self._move(deadline, writing=False):
+            # Another thread may be sending; but behind half_close() there is none.
+            if not self._move(deadline, writing=self._finished):
                 raise self._late("nothing whole came from %s within %g s")
         return message
 
@@ -339,6 +399,9 @@ class Client:
         if self._closed is not None:
             raise self._gone()
         writing = writing and self._out is not None
+        if reading and self._secured is not None and self._secured.ready:
+            self._read()
+            return True
         poller = select.poll()
         poller.register(
             self._sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
@@ -357,7 +420,7 @@ class Client:
     def _write(self) -> None:
         assert self._out is not None
         try:
-            sent = self._sock.send(self._out)
+            sent = self._wire.send(self._out)
         except BlockingIOError:
             return
         except OSError as error:
@@ -376,7 +439,7 @@ class Client:
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(CHUNK)
+            data = self._wire.recv(CHUNK)
         except BlockingIOError:
             return
         except OSError as error:
@@ -385,6 +448,9 @@ class Client:
             self._lost = error
             data = b""
             self._ended = True
+        if data:
+            self._alerted = not self._heard and self._secured is None and _is_alert(data)
+            self._heard = True
         if data or self._transport.datagrams:
             self._framing.feed(data)
         else:
@@ -450,6 +516,10 @@ class Client:
             sentence += f" in the middle of a reply, after {begun:,} bytes of it"
         elif missing:
             sentence += f" in the middle of a reply, {missing:,} bytes before its end"
+        if self._alerted:
+            return ConnectionEnded(
+                f"{sentence}; what it said is an alert of TLS, so try tls://{self.address.name}"
+            )
         if self._lost is None:
             return ConnectionEnded(sentence)
         return ConnectionEnded(f"{sentence} ({self._lost.strerror})", self._lost.errno)
@@ -596,6 +666,11 @@ def _parse_source(source: Any, address: Address) -> Address:
     if found.scheme == "fd" or (found.scheme == "unix") != (address.scheme == "unix"):
         raise SettingError(f"source {found} cannot reach {address}: they are of different kinds")
     return found
+
+
+def _is_alert(data: bytes) -> bool:
+    # A record of type 21, of version 3.something, with a fatal alert's two bytes.
+    return len(data) == 7 and data[:2] == b"\x15\x03" and data[3:6] == b"\x00\x02\x02"
 
 
 def _as_bytes(message: bytes | str) -> bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "RefusedError",
     "SettingError",
     "TimedOut",
+    "TlsError",
     "UnknownHandler",
     "suggest",
 ]
@@ -73,6 +74,10 @@ class ConnectError(_SystemSentence, ConnectionError):
 
 class RefusedError(ConnectError, ConnectionRefusedError):
     """Nobody listens there."""
+
+
+class TlsError(ConnectError):
+    """Somebody is there, and no TLS connection with them came about."""
 
 
 class ConnectionEnded(_SystemSentence, ConnectionError):

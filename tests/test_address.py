@@ -26,6 +26,10 @@ from echoframe.errors import AddressError
         ("[::1]", "tcp://[::1]:7007", ("tcp", "::1", 7007, "")),
         ("[fe80::1%eth0]:80", "tcp://[fe80::1%eth0]:80", ("tcp", "fe80::1%eth0", 80, "")),
         ("tcp://bücher.example:80", "tcp://bücher.example:80", ("tcp", "bücher.example", 80, "")),
+        ("tls://127.0.0.1:80", "tls://127.0.0.1:80", ("tls", "127.0.0.1", 80, "")),
+        ("tls://localhost", "tls://localhost:7007", ("tls", "localhost", 7007, "")),
+        ("tls://:0", "tls://:0", ("tls", "", 0, "")),
+        ("tls://[::1]:80", "tls://[::1]:80", ("tls", "::1", 80, "")),
         ("udp://127.0.0.1:80", "udp://127.0.0.1:80", ("udp", "127.0.0.1", 80, "")),
         ("udp://:80", "udp://:80", ("udp", "", 80, "")),
         ("udp://[::]:80", "udp://[::]:80", ("udp", "::", 80, "")),
@@ -65,6 +69,7 @@ def test_without_words_it_is_loopback_at_the_usual_port() -> None:
     [
         ("", "'' names no place; write it as in tcp://127.0.0.1:7007"),
         ("tcp://", "'tcp://' names no place"),
+        ("tls://", "'tls://' names no place"),
         ("udp://", "'udp://' names no place"),
         ("tcp://h:", "'tcp://h:': '' is not a port number"),
         ("h:http", "'h:http': 'http' is not a port number"),

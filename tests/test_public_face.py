@@ -43,6 +43,7 @@ NAMES = [
     "ListenError",
     "ConnectError",
     "RefusedError",
+    "TlsError",
     "ConnectionEnded",
     "TimedOut",
     "__version__",

@@ -9,13 +9,14 @@ from ..address import Address
 from ..errors import AddressError, ListenError
 from .base import Listener, ListenOptions, Transport
 from .tcp import Tcp
+from .tls import Tls
 from .udp import Udp
 from .unix import Unix
 
 __all__ = ["TRANSPORTS", "Listener", "ListenOptions", "Transport", "bind", "transport_of"]
 
 TRANSPORTS: dict[str, Transport] = {
-    transport.scheme: transport for transport in (Tcp(), Unix(), Udp())
+    transport.scheme: transport for transport in (Tcp(), Tls(), Unix(), Udp())
 }
 
 
@@ -42,12 +43,12 @@ def bind(address: Address, options: ListenOptions) -> Listener:
     # Readiness is no promise: a connection that was reset, or taken by another
     # process, must not leave accept() waiting.
     sock.setblocking(False)
-    return Listener(
-        transport,
-        sock,
-        Address.of(sock.getsockname(), sock.family, sock.type),
-        transport.mark(address),
+    listener = Listener(
+        transport, sock, transport.place_of(sock, sock.getsockname()), transport.mark(address)
     )
+    if transport.scheme == "tls":
+        listener.tls = options.tls
+    return listener
 
 
 def _inherit(address: Address) -> Listener:

@@ -29,6 +29,8 @@ class ListenOptions(NamedTuple):
     # the process's umask and user give.
     unix_mode: int | None = None
     unix_owner: tuple[int, int] | None = None
+    # An ssl.SSLContext, for the addresses that begin with tls://.
+    tls: Any = None
 
 
 class Transport:
@@ -90,6 +92,10 @@ class Transport:
         """
         raise NotImplementedError
 
+    def place_of(self, sock: socket.socket, name: Any) -> Address:
+        """The address behind what a socket of this transport gave as its own or its peer's."""
+        return Address.of(name, sock.family, sock.type)
+
     def peer_name(self, request: Any, client_address: Any) -> str:
         """The peer as it stands in logs and reports."""
         raise NotImplementedError
@@ -98,7 +104,7 @@ class Transport:
 class Listener:
     """A socket at which a server waits for connections, and how to use it."""
 
-    __slots__ = ("address", "mark", "owner", "socket", "transport")
+    __slots__ = ("address", "mark", "owner", "socket", "tls", "transport")
 
     def __init__(
         self, transport: Transport, sock: socket.socket, address: Address, mark: object = None
@@ -110,6 +116,25 @@ class Listener:
         self.mark = mark
         # The process that made it: only there does closing remove a socket file.
         self.owner = os.getpid()
+        # The ssl.SSLContext for the next connections; may be replaced at any time.
+        self.tls: Any = None
+
+    def accept(self) -> tuple[Any, Any]:
+        """Take what arrived: (request, client address), as socketserver knows them.
+
+        Over TLS the request is an SSLSocket that has not shaken hands: that needs the
+        peer, and nobody here waits for one. An end of input that the peer has not
+        announced is an error there, since it may be anybody's doing.
+        """
+        request, client_address = self.transport.accept(self.socket)
+        if self.tls is not None:
+            request = self.tls.wrap_socket(
+                request,
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+        return request, client_address
 
     def fileno(self) -> int:
         return self.socket.fileno()
