@@ -54,7 +54,8 @@ class Peer:
         self.remote = remote
         self.local = local
         self.transport = transport
-        # The facts about the peer's certificate, where there is one.
+        # The facts about an encrypted connection: version, cipher, server_name and
+        # certificate; None for any other. To be asked for while it is open.
         self.tls = tls
 
     def __str__(self) -> str:

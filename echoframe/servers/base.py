@@ -14,7 +14,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address
 from ..errors import SettingError
@@ -23,6 +23,8 @@ from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry,
 from ..session import Session
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
+from ..transports.certificates import ServerTls, server_context
+from ..transports.tls import TlsFacts, facts_of
 from .conversation import Conversation, Goodbye, Handshake, answer_datagram
 from .kernel import somaxconn
 from .lazy import lazy
@@ -30,6 +32,9 @@ from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Server", "printable"]
 
@@ -51,10 +56,15 @@ class Server(Lifecycle, socketserver.TCPServer):
     registry              where names are looked up; None is the shared one
     log_messages          log each message that arrives
     unix_mode, unix_owner permission bits and (user id, group id) of a socket file
+    tls_cert, tls_key     files, in PEM form, for addresses that begin with tls://
+    tls_ca                the file of the CA whose peers' certificates are verified;
+                          those that show none are served, unless
+                          tls_require_client_cert is true
+    tls                   a ready ssl.SSLContext instead of the four before
     any setting           see settings.py
 
     Callers use: address, addresses, serve_forever, run, stop, close, report, and
-    `with`, which closes.
+    reload, and `with`, which closes.
     Subclasses may replace the moments that socketserver names: verify_request,
     process_request, handle_error, service_actions, get_request; and extend
     finish_request, shutdown_request, close_request.
@@ -80,6 +90,11 @@ class Server(Lifecycle, socketserver.TCPServer):
     log_messages: bool = False
     unix_mode: int | None = None
     unix_owner: tuple[int, int] | None = None
+    tls: ssl.SSLContext | None = None
+    tls_cert: str | os.PathLike[str] | None = None
+    tls_key: str | os.PathLike[str] | None = None
+    tls_ca: str | os.PathLike[str] | None = None
+    tls_require_client_cert: bool = False
 
     # What serves it; None for a socketserver handler class.
     protocol: Protocol | None
@@ -95,21 +110,34 @@ class Server(Lifecycle, socketserver.TCPServer):
         log_messages: bool | None = None,
         unix_mode: int | None = None,
         unix_owner: tuple[int, int] | None = None,
+        tls: ssl.SSLContext | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        tls_require_client_cert: bool | None = None,
         **settings: Any,
     ) -> None:
-        for name, value in check_settings(settings, ("framing", "registry")).items():
+        also = ("framing", "registry", *ServerTls._fields)
+        for name, value in check_settings(settings, also).items():
             setattr(self, name, value)
-        if log_messages is not None:
-            self.log_messages = log_messages
-        if unix_mode is not None:
-            self.unix_mode = unix_mode
-        if unix_owner is not None:
-            self.unix_owner = unix_owner
+        for name, value in (
+            ("log_messages", log_messages),
+            ("unix_mode", unix_mode),
+            ("unix_owner", unix_owner),
+            *zip(
+                ServerTls._fields,
+                (tls, tls_cert, tls_key, tls_ca, tls_require_client_cert),
+                strict=True,
+            ),
+        ):
+            if value is not None:
+                setattr(self, name, value)
         places = server_address if isinstance(server_address, list) else [server_address]
         self._places = [Address.parse(place) for place in places]
         if not self._places:
             raise SettingError("a server needs at least one address")
         self.listeners: list[Listener] = []
+        self._context = self._read_certificates()
         handler = self._understand(RequestHandlerClass, registry, framing)
         # Not TCPServer's: sockets are made by the transports.
         socketserver.BaseServer.__init__(self, server_address, handler)
@@ -206,8 +234,41 @@ class Server(Lifecycle, socketserver.TCPServer):
         named: Any = type(self).request_queue_size
         backlog = named if isinstance(named, int) else self.backlog
         return ListenOptions(
-            backlog, bool(self.allow_reuse_address), self.unix_mode, self.unix_owner
+            backlog,
+            bool(self.allow_reuse_address),
+            self.unix_mode,
+            self.unix_owner,
+            self._context,
         )
+
+    def _read_certificates(self) -> ssl.SSLContext | None:
+        told = ServerTls(*(getattr(self, name) for name in ServerTls._fields))
+        if any(place.scheme == "tls" for place in self._places):
+            return server_context(told)
+        if told.given:
+            raise SettingError(
+                f"{told.given[0]} is for addresses that begin with tls://, and none does"
+            )
+        return None
+
+    def reload(self) -> bool:
+        """Read the certificates anew, for the connections that come from now on.
+
+        What is open keeps what it has. If a file cannot be used, one line of the log
+        says so, nothing changes, and the answer is False.
+
+        Threads: may be called from any.
+        """
+        try:
+            self._context = self._read_certificates()
+        except SettingError as error:
+            logger.error("everything stays as it was: %s", error)
+            return False
+        for listener in self.listeners:
+            if listener.tls is not None:
+                listener.tls = self._context
+                logger.info("Certificates of %s were read anew", listener.address)
+        return True
 
     @property
     def request_queue_size(self) -> int:
@@ -258,7 +319,7 @@ class Server(Lifecycle, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Take what arrived at the listener that is ready. May be replaced."""
         listener: Listener = self._life.ready or self.listeners[0]
-        return listener.transport.accept(listener.socket)
+        return listener.accept()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Hold the whole conversation. May be extended; call super().
@@ -367,11 +428,17 @@ class Server(Lifecycle, socketserver.TCPServer):
 class ConnectedPeer(Peer):
     """The peer of a connection. Names are made when somebody asks: most handlers never do."""
 
-    tls = None
-
     def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
         self._connection = connection
+        self._facts: TlsFacts | None = None
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        # Kept: when the conversation is over the socket does not know any more.
+        if self._facts is None:
+            self._facts = facts_of(self._connection.request)
+        return self._facts
 
     @property
     def transport(self) -> str:  # type: ignore[override]  # found when asked for

@@ -21,6 +21,7 @@ from typing import Any
 from ..framing import CHUNK, RawFraming
 from ..handlers import EchoHandler, Handler, replies
 from ..session import Session
+from ..transports.tls import explain
 from .door import Door
 from .kernel import shut, unread, unsent, wait_until_sent
 from .rows import (
@@ -234,7 +235,7 @@ class Steps:
         if not reason and not self._cells[self._row + LINGERING]:
             reason = "lost"
             if self.deadline is not None:
-                logger.info("no handshake: %s", error)
+                logger.info("no handshake: %s", explain(error))
                 reason = "timeout" if isinstance(error, TimeoutError) else "lost"
             else:
                 logger.debug("peer vanished: %s", error)

@@ -61,7 +61,8 @@ def running(
 
     `model` is a name in MODELS or a server class of one's own.
 
-    `transport` is "tcp", "tcp6", "unix", "abstract" or "udp", or an address.
+    `transport` is "tcp", "tcp6", "tls" (with the certificates in the settings),
+    "unix", "abstract" or "udp", or an address.
     `drain` is what close() gets at the end; `settings` are the server's.
 
     Errors: what the server's constructor raises; TimeoutError if the server does
@@ -82,6 +83,7 @@ def _place(transport: str, folder: str | None) -> Any:
     places = {
         "tcp": "tcp://127.0.0.1:0",
         "tcp6": "tcp://[::1]:0",
+        "tls": "tls://127.0.0.1:0",
         "udp": "udp://127.0.0.1:0",
         "unix": f"unix://{folder}/socket",
         "abstract": f"unix://@echoframe-{os.getpid()}-{time.monotonic_ns()}",

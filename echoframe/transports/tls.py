@@ -213,7 +213,13 @@ class TlsStream:
                 # How the peer's end looks once we have announced ours.
                 self._behind = b""
             else:
-                self._behind = ConnectionAbortedError(errno.ECONNABORTED, explain(error, "it"))
+                ragged = type(error).__name__ == "SSLEOFError"
+                self._behind = ConnectionAbortedError(
+                    errno.ECONNABORTED,
+                    "without the closing word of TLS, so this may not be all"
+                    if ragged
+                    else explain(error, "it"),
+                )
 
     def _flush(self) -> None:
         while self.writes:
@@ -293,7 +299,7 @@ def explain(error: BaseException, peer: str = "the peer") -> str:
     if reason in _NOT_TLS:
         return f"{peer} does not speak TLS"
     if reason == "UNEXPECTED_EOF_WHILE_READING" or isinstance(error, ConnectionError):
-        return f"{peer} hung up without the closing word of TLS"
+        return f"{peer} hung up in the middle of the handshake"
     if reason in _REASONS:
         return _REASONS[reason].format(peer=peer)
     if isinstance(reason, str) and reason:
