@@ -119,11 +119,29 @@ def add_patience(parser: Parser) -> None:
     parser.add_argument(
         "--retry", metavar="N", default="0", help="try to connect N more times, with pauses (0)"
     )
+    parser.add_argument(
+        "--tls-ca",
+        metavar="FILE.pem",
+        help="over tls://: trust the CA, or the certificate, in this file and no other",
+    )
+    parser.add_argument(
+        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
+    )
+    parser.add_argument(
+        "--tls-cert", metavar="FILE.pem", help="our own certificate, for servers that want one"
+    )
+    parser.add_argument("--tls-key", metavar="FILE.pem", help="its key, if in a file of its own")
 
 
 def patience(given: Any) -> dict[str, Any]:
     """What those flags mean to a Client. Errors: UsageError."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"tls_cert": given.tls_cert, "tls_key": given.tls_key}
+    if given.tls_insecure:
+        if given.tls_ca is not None:
+            raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
+        found["tls"] = False
+    elif given.tls_ca is not None:
+        found["tls"] = given.tls_ca
     for name, read in (("timeout", read_seconds), ("retry", lambda text: read_int(text, "times"))):
         try:
             found[name] = read(getattr(given, name))

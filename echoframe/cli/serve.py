@@ -18,6 +18,7 @@ from ..errors import AddressError, EchoframeError, SettingError
 from ..framing import make_framing
 from ..handlers import registry
 from ..servers import MODELS, SETTINGS, Server, Setting, model_class
+from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import CannotStart, UsageError, near
 from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
@@ -110,7 +111,7 @@ OPTIONS = [
     Option(
         "bind",
         "instead of --host and --port, and more than once for several: HOST:PORT, "
-        "tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME or fd://N",
+        "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME or fd://N",
         Address.parse,
         "ADDRESS",
         letter="b",
@@ -134,6 +135,16 @@ OPTIONS = [
     Option(
         "unix_mode", "permissions of a socket file, as in 660", _read_mode, "OCTAL", quoted=True
     ),
+    Option(
+        "tls_cert",
+        "for tls:// addresses: the file of the certificate, and of those between it and its CA",
+        metavar="FILE.pem",
+    ),
+    Option("tls_key", "its key, if that is in a file of its own", metavar="FILE.pem"),
+    Option(
+        "tls_ca", "verify certificates that peers show: by the CA in this file", metavar="FILE.pem"
+    ),
+    Option("tls_require_client_cert", "turn away peers that show none", kind=SWITCH),
     Option("log_level", f"{', '.join(LEVELS)} (info)", _one_of(LEVELS), "LEVEL"),
     Option("log_format", "text or json, an object on each line (text)", _one_of(FORMATS), "FORMAT"),
     Option("quiet", "log warnings and errors only", letter="q", kind=SWITCH),
@@ -278,7 +289,9 @@ def _server(
 ) -> Server:
     model: type[Server] = values.get("model", model_class("thread"))
     keywords = {
-        name: values[name] for name in (*SETTINGS, "framing", "unix_mode") if name in values
+        name: values[name]
+        for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode")
+        if name in values
     }
     if values.get("once"):
         if not hasattr(model, "once"):
@@ -367,11 +380,16 @@ def _try_it(server: Server, framing: str | None) -> str:
     place = server.address
     framing = framing or (server.protocol.framing if server.protocol else "raw")  # type: ignore[assignment]  # only names are compared
     if framing == "length" or str(framing).startswith(("fixed:", "delimiter:")):
-        return f"python3 -m echoframe send --framing '{framing}' {_reachable(place)} hello"
+        insecure = "--tls-insecure " if place.scheme == "tls" else ""
+        return (
+            f"python3 -m echoframe send --framing '{framing}' {insecure}{_reachable(place)} hello"
+        )
     if place.scheme == "unix":
         if place.path.startswith("@"):
             return f"socat - ABSTRACT-CONNECT:{place.path[1:]}"
         return f"nc -U {place.path}"
+    if place.scheme == "tls":
+        return f"openssl s_client -quiet -connect {_reachable(place).name}"
     host = _reachable(place).host
     return f"nc {'-u ' if place.scheme == 'udp' else ''}{host} {place.port}"
 

@@ -284,7 +284,7 @@ def _refusal(address: Address, error: ssl.SSLError) -> EchoframeError:
     if error.reason in _NOT_TLS:
         advice = f"; perhaps it is tcp://{address.name}"
     elif getattr(error, "verify_code", 0) in _UNKNOWN_CA:
-        advice = "; if you trust that CA, name its file"
+        advice = "; if you trust it, name its file"
     return TlsError(sentence + advice, errno.EPROTO)
 
 
