@@ -128,6 +128,12 @@ class Listener:
         """
         request, client_address = self.transport.accept(self.socket)
         if self.tls is not None:
+            try:
+                # Of who has gone again wrap_socket() would lose the socket.
+                request.getpeername()
+            except OSError:
+                request.close()
+                raise
             request = self.tls.wrap_socket(
                 request,
                 server_side=True,

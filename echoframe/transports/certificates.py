@@ -196,16 +196,19 @@ def _load_ca(context: ssl.SSLContext, path: Path, name: str) -> None:
 
 
 def _read(path: Path, name: str) -> bytes:
+    if not isinstance(path, str | os.PathLike):
+        # open() takes numbers too, for descriptors that are somebody else's.
+        raise SettingError(f"{name} takes the path of a file, not {path!r}")
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingError(f"{_named(name, path)} cannot be read: {reason}") from None
 
 
 def _named(name: str, path: Path) -> str:
-    return f"{name}={os.fspath(path)!r}" if isinstance(path, Path) else f"{name}={path!r}"
+    return f"{name}={str(path)!r}"
 
 
 def _spoken(reason: str) -> str:

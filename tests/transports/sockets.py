@@ -47,7 +47,7 @@ def listening(place: Any, **options: Any) -> Iterator[Listener]:
 def accept(listener: Listener) -> tuple[Any, Any]:
     ready, _, _ = select.select([listener], [], [], DEADLINE)
     assert ready, f"nobody came to {listener.address}"
-    return listener.transport.accept(listener.socket)
+    return listener.accept()
 
 
 def exchange(listener: Listener, place: Any = None) -> str:
