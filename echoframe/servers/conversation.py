@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
+from ..deadlines import milliseconds
 from ..framing import CHUNK, RawFraming
 from ..handlers import EchoHandler, Handler, replies
 from ..session import Session
@@ -80,6 +81,8 @@ class Steps:
     _out: bytes | memoryview = b""
     # The peer is still to prove itself, and what is said to be encrypted.
     _secure = False
+    # The socket blocks for whoever calls run(), and not in here.
+    _polls = False
 
     def __init__(
         self,
@@ -117,10 +120,20 @@ class Steps:
         Errors: what the handler raised.
         """
         try:
-            while self.step() is not DONE:
-                pass
+            while (want := self.step()) is not DONE:
+                self._wait_for(want)
         finally:
             self.abandon()
+
+    def _wait_for(self, want: str) -> None:
+        # Only encryption comes by here; see _go_unblocked().
+        if self.waits:
+            cells, row = self._cells, self._row
+            cells[row + SETTLED] = cells[row + RECEIVED]
+            cells[row + UNFINISHED] = self.unfinished
+        watch = select.poll()
+        watch.register(self._sock, select.POLLIN if want is READ else select.POLLOUT)
+        watch.poll(None if self.deadline is None else milliseconds(self.deadline))
 
     def abandon(self) -> None:
         """Nobody will call step() again. Harmless when it is over already."""
@@ -168,10 +181,16 @@ class Steps:
             raise TimeoutError(f"no handshake within {self._patience:g} s")
         sock.do_handshake()  # type: ignore[attr-defined]  # has one, or this is not called
         self.deadline = None
-        if blocks:
-            sock.settimeout(None)
         self._stage = self._begin
+        if blocks:
+            self._go_unblocked()
         return self._begin()
+
+    def _go_unblocked(self) -> None:
+        # Waiting inside OpenSSL, it would find the end of input that an order makes of
+        # the reading side, and tell the peer of an error. So the waiting is done outside.
+        self._polls = True
+        self._sock.setblocking(False)
 
     def _begin(self) -> str:
         raise NotImplementedError
@@ -191,7 +210,7 @@ class Steps:
             return self._done()
         sock = self._sock
         if order == DRAIN:
-            blocks = sock.gettimeout() != 0
+            blocks = self._polls or sock.gettimeout() != 0
             if blocks:
                 # The reading side is shut, so nothing can be read any more, and once we
                 # have said that we are done, the kernel answers each late byte with a
@@ -286,6 +305,9 @@ class Conversation(Steps):
     def obey(self) -> None:
         """Hear of an order that stands in the row; the next step() carries it out."""
         self.session.drain()
+        if self._polls:
+            # The thread that waits for the socket looks at the row itself.
+            return
         if self._stage == self._turn and self._cells[self._row + ORDER] >= DRAIN:
             self._stage = self._last_turns
 
@@ -359,8 +381,10 @@ class Conversation(Steps):
         session = self.session
         if self._out or session.pending:
             return self._say_more()
-        data = self._sock.recv(CHUNK)
         cells, row = self._cells, self._row
+        if self._polls and cells[row + ORDER] >= DRAIN and not unread(self._sock):
+            return self._leave(REASONS[cells[row + ORDER]])
+        data = self._sock.recv(CHUNK)
         if data:
             cells[row + RECEIVED] += len(data)
             out = session.feed(data)
@@ -434,13 +458,16 @@ class Conversation(Steps):
 
 
 class Handshake(Steps):
-    """What comes before a handler that has its socket to itself."""
+    """What comes before a handler that has its socket to itself, and that socket blocks."""
 
     # How it went; None is well.
     failure: OSError | None = None
 
     def _begin(self) -> str:
         return self._done()
+
+    def _go_unblocked(self) -> None:
+        self._sock.settimeout(None)
 
     def _lost(self, error: OSError) -> str:
         self.failure = error
