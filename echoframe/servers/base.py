@@ -137,8 +137,8 @@ class Server(Lifecycle, socketserver.TCPServer):
         if not self._places:
             raise SettingError("a server needs at least one address")
         self.listeners: list[Listener] = []
-        self._context = self._read_certificates()
         handler = self._understand(RequestHandlerClass, registry, framing)
+        self._context = self._read_certificates()
         # Not TCPServer's: sockets are made by the transports.
         socketserver.BaseServer.__init__(self, server_address, handler)
         # Before anything is bound: it needs descriptors, and a child that is forked
@@ -244,7 +244,7 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _read_certificates(self) -> ssl.SSLContext | None:
         told = ServerTls(*(getattr(self, name) for name in ServerTls._fields))
         if any(place.scheme == "tls" for place in self._places):
-            return server_context(told)
+            return server_context(told, takes_any_end=self.protocol is None)
         if told.given:
             raise SettingError(
                 f"{told.given[0]} is for addresses that begin with tls://, and none does"
@@ -340,6 +340,9 @@ class Server(Lifecycle, socketserver.TCPServer):
         if protocol is None:
             if connection is not None:
                 connection.talked = True
+            if hasattr(request, "suppress_ragged_eofs"):
+                # It cannot know of TLS, so it is told of an end however that came.
+                request.suppress_ragged_eofs = True
             if self._shakes_hands(request, connection):
                 super().finish_request(request, client_address)
             return

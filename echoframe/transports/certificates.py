@@ -43,8 +43,11 @@ class ServerTls(NamedTuple):
         return [name for name, value in self._asdict().items() if value not in (None, False)]
 
 
-def server_context(told: ServerTls) -> ssl.SSLContext:
+def server_context(told: ServerTls, takes_any_end: bool = False) -> ssl.SSLContext:
     """Give what connections are wrapped with, of files that are read now.
+
+    `takes_any_end` is for programs that know nothing of TLS: an end that the peer has
+    not announced is then one like another, and not answered with an error.
 
     Errors: SettingError.
     """
@@ -69,6 +72,8 @@ def server_context(told: ServerTls) -> ssl.SSLContext:
     # which can overtake what it sent.
     context.num_tickets = 0
     context.sni_callback = _note_server_name
+    if takes_any_end:
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     _load_pair(context, told.tls_cert, told.tls_key)
     if told.tls_ca is not None:
         _load_ca(context, told.tls_ca, "tls_ca")
