@@ -127,10 +127,6 @@ class Steps:
 
     def _wait_for(self, want: str) -> None:
         # Only encryption comes by here; see _go_unblocked().
-        if self.waits:
-            cells, row = self._cells, self._row
-            cells[row + SETTLED] = cells[row + RECEIVED]
-            cells[row + UNFINISHED] = self.unfinished
         watch = select.poll()
         watch.register(self._sock, select.POLLIN if want is READ else select.POLLOUT)
         watch.poll(None if self.deadline is None else milliseconds(self.deadline))
@@ -293,6 +289,18 @@ class Conversation(Steps):
                 # The handler's own, and no word about this socket.
                 raise
             return self._refused(error)
+
+    def _wait_for(self, want: str) -> None:
+        if self.waits:
+            # As in _talk(), for whoever looks at the row.
+            cells, row = self._cells, self._row
+            received = cells[row + RECEIVED]
+            cells[row + SETTLED] = received
+            cells[row + UNFINISHED] = self.unfinished
+            if self.door and received:
+                for one in self.door:
+                    one.pass_by(row)
+        super()._wait_for(want)
 
     def abandon(self) -> None:
         if self._stage is not _finished:

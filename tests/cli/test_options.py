@@ -229,7 +229,11 @@ def test_no_file_and_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "option",
     # Any text can be the name of a file.
-    [option for option in serve.OPTIONS if option.name != "port_file"],
+    [
+        option
+        for option in serve.OPTIONS
+        if option.name not in ("port_file", "tls_cert", "tls_key", "tls_ca")
+    ],
     ids=lambda option: option.name,
 )
 def test_a_wrong_variable_is_named(
