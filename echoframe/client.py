@@ -660,7 +660,7 @@ def _parse_source(source: Any, address: Address) -> Address:
     if isinstance(source, str):
         # Without a port any will do, not the port where servers listen.
         scheme, _, place = source.rpartition("://")
-        if scheme in ("", "tcp", "udp") and ":" not in place.rpartition("]")[2]:
+        if scheme in ("", "tcp", "tls", "udp") and ":" not in place.rpartition("]")[2]:
             source += ":0"
     found = Address.parse(source)
     if found.scheme == "fd" or (found.scheme == "unix") != (address.scheme == "unix"):

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +31,8 @@ from echoframe.cli import COMMANDS
 from echoframe.framing import FRAMINGS, make_framing
 from echoframe.servers import SETTINGS, Server
 
-from .cli.programs import PATIENCE, ROOT, Reader, surroundings
+from .cli import programs
+from .cli.programs import PATIENCE, ROOT, Reader, serving, surroundings
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -240,6 +242,25 @@ def test_the_tests_are_one_command() -> None:
         "python3 -m venv .venv && .venv/bin/pip install -q -e '.[all,test]' "
         "&& .venv/bin/python -m pytest\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_for_trials_is_good_for_them(tmp_path: Path) -> None:
+    (block,) = blocks("bash")
+    make, serve, send = block.text.replace("\\\n", "").splitlines()
+    subprocess.run(
+        shlex.split(make), cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=True
+    )
+    program = ["python3", "-m", "echoframe"]
+    written = "tls://127.0.0.1:7007"
+    words = shlex.split(serve.replace(written, "tls://127.0.0.1:0"))
+    assert words[:4] == [*program, "serve"]
+    with serving(*words[4:], cwd=tmp_path) as up:
+        words = shlex.split(send.replace(written, str(up.address)))
+        assert words[:3] == program
+        done = programs.run(*words[3:], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello, world\n", b"")
 
 
 # ----------------------------------------------------------------------- tables
