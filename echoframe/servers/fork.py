@@ -17,11 +17,11 @@ import gc
 import os
 import signal
 import socketserver
-import sys
 import time
 from typing import Any, NoReturn
 
 from .base import Server
+from .children import ended, flush, kill
 from .conversation import rehearse
 from .lazy import lazy
 from .life import Connection, obey
@@ -72,7 +72,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
         # Or the child would write what waits in this buffer a second time.
-        _flush()
+        flush()
         life = self._life
         life.forked = connection
         # run()'s signal handlers raise nothing here, and know a child when they are
@@ -141,7 +141,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             # Also for what is no Exception, and whatever happens here: a child never
             # returns into the parent's code.
             try:
-                _flush()
+                flush()
                 if self._life.rows.wanted:
                     self._life.wake.set()
             finally:
@@ -184,7 +184,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _carry(self, connection: Connection, order: int) -> None:
         if connection.pid:
-            _kill(connection.pid, signal.SIGTERM)
+            kill(connection.pid, signal.SIGTERM)
 
     def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
         if connection.pid and self._watches_itself():
@@ -229,7 +229,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 if found is not None or self._life.rows.wanted or now >= self._ask_at:
                     self._ask_at = now + SOMETIMES
                     for pid in self.active_children:
-                        if _is_dead(pid):
+                        if ended(pid) is not None:
                             self._bury(pid)
                 return
             os.waitpid(found.si_pid, 0)
@@ -240,35 +240,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _give_up(self) -> bool:
         for pid in self.active_children:
-            _kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         self.collect_children()
         return time.monotonic() > self._life.deadline + 2 * GRACE
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        # It cannot be another process by now: its number is free only when it has been
-        # waited for, and that is done here (unless the program does it as well).
-        os.kill(pid, number)
-    except OSError:
-        # Gone, or somebody else by now.
-        pass
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
-
-
-def _flush() -> None:
-    # Only stdout: stderr holds back no whole lines.
-    try:
-        sys.stdout.flush()
-    except (AttributeError, OSError, ValueError):
-        # None, closed, or its disk is full: not for a server to die of.
-        pass
 
 
 # The mix-in stands first: its process_request() is what this model replaces.

@@ -1,0 +1,61 @@
+"""Processes of one's own: to signal them, to learn of their end, and of nobody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+__all__ = ["ended", "flush", "handle_of", "kill", "words_for"]
+
+
+def kill(pid: int, number: int) -> None:
+    """Send a signal to a process that has not been waited for."""
+    try:
+        # It cannot be another process by now: its number is free only when it has been
+        # waited for, and that is done here (unless the program does it as well).
+        os.kill(pid, number)
+    except OSError:
+        # Gone, or somebody else by now.
+        pass
+
+
+def ended(pid: int) -> int | None:
+    """Give the exit code of a process that has ended, minus a signal's number; else None.
+
+    0 where somebody else has waited for it. Never waits.
+    """
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def handle_of(pid: int) -> int | None:
+    """Give a descriptor that is readable when the process has ended; None where there is none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # Only Linux has it, and only while there are descriptors left.
+        return None
+
+
+def words_for(code: int) -> str:
+    """An exit code as a log says it."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def flush() -> None:
+    """Write what waits in standard output, so that no fork copies it and no exit loses it."""
+    # Only stdout: stderr holds back no whole lines.
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        # None, closed, or its disk is full: not for a server to die of.
+        pass
