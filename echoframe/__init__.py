@@ -29,6 +29,7 @@ from .errors import (
     TimedOut,
     TlsError,
     UnknownHandler,
+    WorkersFailed,
 )
 from .framing import (
     AutoFraming,
@@ -44,6 +45,8 @@ from .servers import (
     MODELS,
     ForkingMixIn,
     ForkServer,
+    PreforkMixIn,
+    PreforkServer,
     Report,
     Server,
     SingleServer,
@@ -61,10 +64,12 @@ __all__ = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "PreforkServer",
     "MODELS",
     # the same mechanisms for servers that exist already
     "ThreadingMixIn",
     "ForkingMixIn",
+    "PreforkMixIn",
     # answering: what a handler is, and how it gets a name
     "Handler",
     "Reply",
@@ -99,5 +104,6 @@ __all__ = [
     "TlsError",
     "ConnectionEnded",
     "TimedOut",
+    "WorkersFailed",
     "__version__",
 ]

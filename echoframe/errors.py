@@ -26,6 +26,7 @@ __all__ = [
     "TimedOut",
     "TlsError",
     "UnknownHandler",
+    "WorkersFailed",
     "suggest",
 ]
 
@@ -82,6 +83,10 @@ class TlsError(ConnectError):
 
 class ConnectionEnded(_SystemSentence, ConnectionError):
     """The peer ended the conversation before it answered."""
+
+
+class WorkersFailed(EchoframeError, RuntimeError):
+    """The processes of a server end as soon as they are started."""
 
 
 class TimedOut(_SystemSentence, TimeoutError):

@@ -5,7 +5,8 @@
 
 Four clients ask at the same moment, and each answer takes a tenth of a second. One
 after the other they need four tenths. A handler that is copied into a process of
-its own counts from the beginning.
+its own counts from the beginning, and one that is copied into each of several
+workers counts what its worker has seen.
 """
 
 import time

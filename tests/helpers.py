@@ -26,7 +26,7 @@ import pytest
 
 from echoframe.address import Address
 from echoframe.handlers import Answer, Handler, Reply
-from echoframe.servers import Report, Server
+from echoframe.servers import MODELS, Report, Server
 
 # For what must happen; never the time that something is expected to take.
 DEADLINE = 15.0
@@ -51,6 +51,11 @@ def eventually(ask: Callable[[], Any], what: str = "it", deadline: float = DEADL
         assert time.monotonic() < end, f"{what} has not happened within {deadline:g} s"
         time.sleep(0.002)
     return answer
+
+
+def one_worker(model: str) -> dict[str, Any]:
+    """The settings with which all connections of a server meet in one process."""
+    return {"workers": 1} if hasattr(MODELS[model], "workers") else {}
 
 
 # ------------------------------------------------------------------ bare peers

@@ -158,7 +158,7 @@ def test_a_server_of_ones_own_serves_and_reports(model: str, alone: bool) -> Non
     with nothing_left_behind():
         with served(MODELS[model], echo, alone=alone) as up, raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"
-            assert (up.server is None) is (alone or model == "fork")
+            assert (up.server is None) is (alone or MODELS[model].forks)
         assert up.report is not None
         assert up.report.served == 1
 

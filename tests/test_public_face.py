@@ -14,9 +14,11 @@ NAMES = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "PreforkServer",
     "MODELS",
     "ThreadingMixIn",
     "ForkingMixIn",
+    "PreforkMixIn",
     "Handler",
     "Reply",
     "Registry",
@@ -46,6 +48,7 @@ NAMES = [
     "TlsError",
     "ConnectionEnded",
     "TimedOut",
+    "WorkersFailed",
     "__version__",
 ]
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..address import DEFAULT_HOST, DEFAULT_PORT, Address
 from ..errors import AddressError, EchoframeError, SettingError
 from ..framing import make_framing
 from ..handlers import registry
-from ..servers import MODELS, SETTINGS, Server, Setting, model_class
+from ..servers import MODELS, SETTINGS, PreforkServer, Server, Setting, model_class
 from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import CannotStart, UsageError, near
@@ -87,6 +88,8 @@ def _setting(setting: Setting) -> Option:
     def read(text: str) -> int | float | None:
         if setting.default is None and text.lower() == "off":
             return None
+        if setting.name == "workers" and text.lower() == "auto":
+            return 0
         return setting.check(read_number(text, unit))
 
     return Option(
@@ -94,6 +97,7 @@ def _setting(setting: Setting) -> Option:
         f"{unit} {setting.what} ({default}: {setting.reason})",
         read,
         unit.upper(),
+        letter="w" if setting.name == "workers" else "",
         aliases=setting.aliases,
     )
 
@@ -123,6 +127,18 @@ OPTIONS = [
         model_class,
         "MODEL",
         letter="m",
+    ),
+    Option(
+        "inner",
+        "what runs in each worker: any model that does not start processes itself "
+        f"({PreforkServer.inner}; model prefork only)",
+        model_class,
+        "MODEL",
+    ),
+    Option(
+        "reuse_port",
+        "a listener for each worker; the kernel shares connections out (model prefork only)",
+        kind=SWITCH,
     ),
     Option("once", "stop after the first conversation (model single only)", kind=SWITCH),
     Option(
@@ -201,6 +217,8 @@ def run(given: Any) -> int:
             server = _server(handler, _places(chosen), values, log_messages)
         except Interrupted:
             return 0
+        if isinstance(server, PreforkServer):
+            server.refresh = partial(_read_again, server, set(chosen), given, file)
         # From here on a signal stops the server, which then stops as soon as it runs.
         signals.stop = server.stop
         if signals.arrived:
@@ -217,6 +235,29 @@ def run(given: Any) -> int:
             what = "conversation was" if report.cut == 1 else "conversations were"
             logger.warning("%d %s cut: %s", report.cut, what, names)
     return 128 + server.cut_by if server.cut_by else 0
+
+
+def _read_again(
+    server: PreforkServer, known: set[str], given: Any, file: str | None
+) -> Callable[[], None]:
+    """Read the settings anew; give what gives them to the server, for the workers to come.
+
+    Errors: what choose() raises.
+    """
+    # That descriptor was closed long ago.
+    options = [one._replace(read=str) if one.name == "ready_fd" else one for one in OPTIONS]
+    chosen = choose(options, given, os.environ, file)
+
+    def change() -> None:
+        for name in SETTINGS:
+            if name in chosen:
+                setattr(server, name, chosen[name].value)
+            elif name in known:
+                # It stands there no more: what the class says.
+                vars(server).pop(name, None)
+        known.update(chosen)
+
+    return change
 
 
 def _nothing() -> None:
@@ -300,6 +341,14 @@ def _server(
                 f"{model.model}; add --model single"
             )
         keywords["once"] = True
+    for name in ("inner", "reuse_port"):
+        if values.get(name):
+            if not hasattr(model, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for the workers of the model prefork, not for "
+                    f"{model.model}; add --model prefork"
+                )
+            keywords[name] = values[name]
     schemes = {place.scheme for place in places}
     if "framing" in values and "udp" in schemes:
         raise UsageError("--framing has no meaning for udp://, where a datagram is a message")

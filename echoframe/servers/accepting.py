@@ -152,7 +152,10 @@ class Accepting(Tending):
         return 1
 
     def _handle_request_noblock(self) -> None:
-        if self._accept():
+        if not self._has_room():
+            # Whoever calls this by itself cannot look away from the listener.
+            self._life.watch.wait(REST)
+        elif self._accept():
             self._begin(self._life.taken.pop())
 
     # The stdlib's moments in the stdlib's order; what is ours is the row.

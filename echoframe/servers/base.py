@@ -118,7 +118,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         **settings: Any,
     ) -> None:
         also = ("framing", "registry", *ServerTls._fields)
-        for name, value in check_settings(settings, also).items():
+        for name, value in check_settings(settings, also, self).items():
             setattr(self, name, value)
         for name, value in (
             ("log_messages", log_messages),

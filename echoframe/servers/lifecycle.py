@@ -22,7 +22,7 @@ import signal
 import socketserver
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from .accepting import Accepting
 from .life import Report
@@ -30,7 +30,7 @@ from .rows import CUT, ORDER
 from .tending import LOOK, counted
 from .wake import STOP
 
-__all__ = ["Lifecycle"]
+__all__ = ["GRACE", "Lifecycle", "SecondSignal"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("echoframe.server")
 GRACE = 1.0
 
 
-class _SecondSignal(BaseException):
+class SecondSignal(BaseException):
     """Ends a conversation that runs in the main thread, where a signal handler can."""
 
 
@@ -63,6 +63,9 @@ class Lifecycle(Accepting):
     report: Report | None = None
     # The second signal, if run() was ended by one.
     cut_by: int = 0
+
+    # Those that run() takes.
+    _signals: ClassVar[tuple[int, ...]] = (signal.SIGINT, signal.SIGTERM)
 
     # ------------------------------------------------------------ for callers
 
@@ -152,10 +155,7 @@ class Lifecycle(Accepting):
             )
         life = self._life
         self._adopt()
-        before = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before = {number: signal.signal(number, self._on_signal) for number in self._signals}
         life.runs = True
         # The kernel may hand a signal to any thread. Python runs the handler in this
         # one, which may be asleep, so somebody must wake it.
@@ -163,7 +163,7 @@ class Lifecycle(Accepting):
         try:
             try:
                 self.serve_forever()
-            except _SecondSignal:
+            except SecondSignal:
                 pass
             self.server_close()
             return self.close()
@@ -295,4 +295,4 @@ class Lifecycle(Accepting):
             if connection.thread == me:
                 # The conversation has this very thread, and may be deaf to its socket.
                 connection.ordered = life.rows.cells[connection.row + ORDER] = CUT
-                raise _SecondSignal
+                raise SecondSignal

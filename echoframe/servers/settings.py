@@ -29,6 +29,8 @@ class Setting(NamedTuple):
     most: int | float = 1_000_000
     # Other names under which fingers know the flag.
     aliases: tuple[str, ...] = ()
+    # The one model that it is for; empty is all of them.
+    model: str = ""
 
     @property
     def flag(self) -> str:
@@ -131,6 +133,33 @@ SETTINGS: dict[str, Setting] = {
             "that a connection is kept open behind the last reply, until the peer has it",
             "bytes that arrive after a close would make the kernel throw the reply away",
         ),
+        Setting(
+            "workers",
+            0,
+            "processes",
+            "that accept; 0 (auto, as a flag) is one for each core",
+            "what computes in one of them has a core to itself",
+            most=1024,
+            model="prefork",
+        ),
+        Setting(
+            "max_requests",
+            0,
+            "connections",
+            "that a worker serves until a new one takes its place; 0 is any number",
+            "handlers that leak are better mended, but not always at once",
+            most=10**12,
+            model="prefork",
+        ),
+        Setting(
+            "max_requests_jitter",
+            0,
+            "connections",
+            "that it serves more than that, at most; each worker throws its own dice",
+            "or all of them would be renewed at the same time",
+            most=10**9,
+            model="prefork",
+        ),
     )
 }
 
@@ -138,22 +167,31 @@ Class = TypeVar("Class", bound=type)
 
 
 def with_settings(cls: Class) -> Class:
-    """Give a class the defaults as class attributes, but for those that it sets itself."""
+    """Give a class the defaults as class attributes, but for those that it sets itself.
+
+    What is for one model only has its attribute there.
+    """
     for setting in SETTINGS.values():
-        if setting.name not in vars(cls):
+        if setting.name not in vars(cls) and not setting.model:
             setattr(cls, setting.name, setting.default)
     return cls
 
 
-def check_settings(given: dict[str, Any], also: tuple[str, ...] = ()) -> dict[str, Any]:
+def check_settings(
+    given: dict[str, Any], also: tuple[str, ...] = (), server: Any = None
+) -> dict[str, Any]:
     """Give keyword settings, checked; `also` are other keywords that would have been taken.
 
     Errors: TypeError for an unknown keyword, as for any call; SettingError for a
-    value that cannot be.
+    value that cannot be, and for what the server's model does not have.
     """
     checked = {}
     for name, value in given.items():
         if name not in SETTINGS:
             raise TypeError(f"unknown setting {name!r}; {suggest(name, [*SETTINGS, *also])}")
+        if server is not None and not hasattr(server, name):
+            raise SettingError(
+                f"{name} is for the model {SETTINGS[name].model!r}, not for {server.model!r}"
+            )
         checked[name] = SETTINGS[name].check(value)
     return checked

@@ -31,6 +31,8 @@ class ListenOptions(NamedTuple):
     unix_owner: tuple[int, int] | None = None
     # An ssl.SSLContext, for the addresses that begin with tls://.
     tls: Any = None
+    # Several listeners at the same address, which share its connections.
+    reuse_port: bool = False
 
 
 class Transport:

@@ -63,6 +63,8 @@ def bind_inet(address: Address, kind: int, options: ListenOptions) -> socket.soc
                 # Connections that linger from an earlier run do not hold the port.
                 # Not for datagrams, where it would let two servers share one.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if options.reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 only = 1 if address.host else 0
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)

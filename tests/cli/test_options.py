@@ -49,20 +49,21 @@ def test_the_defaults(outcome: list[Any]) -> None:
     assert server.model == "thread"
     assert server.protocol.name == "echo"
     for setting in SETTINGS.values():
-        assert getattr(server, setting.name) == setting.default
+        assert getattr(server, setting.name, None) == (None if setting.model else setting.default)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_has_its_three_ways(name: str, outcome: list[Any], config: Any) -> None:
     setting = SETTINGS[name]
+    model = ["-m", setting.model or "thread"]
     for word in (name, *setting.aliases):
         flag = "--" + word.replace("_", "-")
-        assert main(["serve", flag, "7"]) == 0
+        assert main(["serve", *model, flag, "7"]) == 0
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(f"ECHOFRAME_{word.upper()}", "8")
-            assert main(["serve"]) == 0
-        assert main(["serve", "--config", config(f"{word} = 9")]) == 0
-        assert main(["serve", "--config", config(f"[serve]\n{word.replace('_', '-')} = 9")]) == 0
+            assert main(["serve", *model]) == 0
+        for text in (f"{word} = 9", f"[serve]\n{word.replace('_', '-')} = 9"):
+            assert main(["serve", *model, "--config", config(text)]) == 0
         assert [getattr(server, name) for server in outcome[-4:]] == [7, 8, 9, 9]
 
 
@@ -94,6 +95,34 @@ def test_the_handler_as_a_variable(
 def test_the_model_by_name(model: str, outcome: list[Any]) -> None:
     assert main(["serve", "-m", model]) == 0
     assert type(outcome[0]) is MODELS[model]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--workers", "2"],
+        ["--max-requests", "5"],
+        ["--inner", "single"],
+        ["--reuse-port"],
+        ["-m", "prefork", "--once"],
+        ["-m", "prefork", "--inner", "fork"],
+        ["-m", "prefork", "--inner", "prefork"],
+    ],
+)
+def test_a_flag_that_a_model_cannot_use_is_a_usage_error(
+    words: list[str], outcome: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert outcome == []
+
+
+def test_the_workers_of_prefork(outcome: list[Any]) -> None:
+    assert main(["serve", "-m", "prefork", "-w", "3", "--inner", "single", "--reuse-port"]) == 0
+    assert main(["serve", "-m", "prefork", "-w", "auto"]) == 0
+    assert [server.workers for server in outcome] == [3, 0]
+    assert [server.reuse_port for server in outcome] == [True, False]
+    assert outcome[0].inner is MODELS["single"]
 
 
 def test_addresses_from_everywhere(

@@ -27,6 +27,7 @@ from ..helpers import (
     Notes,
     ask,
     echo,
+    one_worker,
     pump,
     raw_connection,
     read_line,
@@ -69,7 +70,7 @@ class Mute(Handler):
             AsyncHandler,
             {},
             SettingError,
-            "'AsyncHandler' is asynchronous, and the model '(single|thread|fork)' waits for",
+            "'AsyncHandler' is asynchronous, and the model '[a-z]+' waits for",
         ),
         ("tcp://127.0.0.1:0", async_function, {}, SettingError, "'async_function' is asynchronous"),
         ("tcp://127.0.0.1:0", AsyncCall(), {}, SettingError, "'AsyncCall' is asynchronous"),
@@ -125,7 +126,7 @@ def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
 def test_an_unknown_model_is_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match="unknown model 'thraed'; did you mean 'thread'"):
         model_class("thraed")
-    with pytest.raises(SettingError, match="known: fork, single, thread"):
+    with pytest.raises(SettingError, match="known: fork, prefork, single, thread"):
         serve(echo, "tcp://127.0.0.1:0", model="pigeon")
 
 
@@ -446,6 +447,10 @@ ORDER = {
         "get_request verify_request process_request close_request "
         "child:finish_request child:shutdown_request child:close_request"
     ),
+    "prefork": (
+        "child:get_request child:verify_request child:process_request "
+        "child:finish_request child:shutdown_request child:close_request"
+    ),
 }
 
 
@@ -534,7 +539,7 @@ def test_a_get_request_that_was_replaced_is_called_once_for_each_who_comes(
             return super().get_request()
 
     own: Any = type("Own", (Own, MODELS[model]), {})
-    with served(own, echo) as up:
+    with served(own, echo, **one_worker(model)) as up:
         for _ in range(2):
             with raw_connection(up) as peer:
                 assert ask(peer, b"hello") == b"hello"
@@ -640,7 +645,12 @@ def test_stop_makes_the_next_handle_request_return(model: str) -> None:
 
 
 def test_the_public_names_are_the_models_classes() -> None:
-    assert {"single": SingleServer, "thread": ThreadServer, "fork": echoframe.ForkServer} == MODELS
+    assert list(MODELS.values()) == [
+        SingleServer,
+        ThreadServer,
+        echoframe.ForkServer,
+        echoframe.PreforkServer,
+    ]
     for name, cls in MODELS.items():
         assert cls.model == name
         assert getattr(echoframe, cls.__name__) is cls

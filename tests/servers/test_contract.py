@@ -31,6 +31,7 @@ from ..helpers import (
     echo,
     never_ending,
     noting,
+    one_worker,
     pump,
     raw_connection,
     read_exactly,
@@ -624,7 +625,7 @@ def test_all_who_come_in_the_same_instant_are_served(model: str, count: int) -> 
 
 @every_model_at_once
 def test_who_comes_when_all_places_are_taken_waits_and_is_served(model: str, notes: Notes) -> None:
-    with running(noting(notes), model, max_connections=2) as up:
+    with running(noting(notes), model, max_connections=2, **one_worker(model)) as up:
         first, second, third = (raw_connection(up) for _ in range(3))
         with first, second, third:
             third.sendall(b"me too\n")

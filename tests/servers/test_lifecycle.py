@@ -34,6 +34,7 @@ from ..helpers import (
     forked,
     nothing_left_behind,
     noting,
+    one_worker,
     pump,
     raw_connection,
     read_exactly,
@@ -598,28 +599,33 @@ def test_a_server_without_descriptors_rests_and_recovers(model: str, left: int, 
             super().serve_forever(poll_interval)
 
     def work(notes: Notes) -> None:
-        server = own(model, Own)("tcp://127.0.0.1:0", echo)
+        # All of its processes lack them, and all get some back.
+        os.setpgid(0, 0)
+        server = own(model, Own)("tcp://127.0.0.1:0", echo, **one_worker(model))
         notes.write(str(server.address))
         server.run()
 
     with forked(work) as child:
         place = Place(child.notes.next())
-        with raw_connection(place) as early:
+        with contextlib.ExitStack() as stack, raw_connection(place) as early:
             early.sendall(b"hello\n")
             if left == 0:
+                # A worker begins with some that were kept for it.
+                for _ in range(10):
+                    stack.enter_context(raw_connection(place))
                 log.expect("WARNING resting before accepting: ")
                 began = time.monotonic()
                 # Twice as often as it may complain.
                 threading.Event().wait(0.5)
                 seconds = time.monotonic() - began
                 assert log.text.count("resting before") <= 2 + seconds
-                os.kill(child.pid, signal.SIGUSR1)
+                os.killpg(child.pid, signal.SIGUSR1)
                 assert read_line(early) == b"hello\n"
             else:
                 # Served or hung up on, but not the end of the server.
                 with contextlib.suppress(ConnectionError):
                     read_line(early)
-                os.kill(child.pid, signal.SIGUSR1)
+                os.killpg(child.pid, signal.SIGUSR1)
         with raw_connection(place) as late:
             assert ask(late, b"hello") == b"hello"
         os.kill(child.pid, signal.SIGTERM)

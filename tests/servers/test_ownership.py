@@ -30,6 +30,7 @@ from ..helpers import (
     echo,
     eventually,
     forked,
+    one_worker,
     raw_connection,
     read_to_end,
     served,
@@ -95,7 +96,7 @@ def test_no_place_is_lost_to_an_error_before_the_conversation(model: str) -> Non
                 raise LookupError("odd")
             super().process_request(request, client_address)
 
-    with served(own(model, Odd), echo, max_connections=1) as up:
+    with served(own(model, Odd), echo, max_connections=1, **one_worker(model)) as up:
         for _ in range(2):
             with raw_connection(up) as peer:
                 assert read_to_end(peer) == b""

@@ -14,18 +14,20 @@ from echoframe.servers.settings import SETTINGS, Setting, check_settings
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None:
     assert SETTINGS[setting.name] is setting
-    assert setting.unit in ("connections", "bytes", "seconds")
+    assert setting.unit in ("connections", "bytes", "seconds", "processes")
     assert setting.what
     assert setting.reason
     assert setting.flag == "--" + setting.name.replace("_", "-")
     assert setting.check(setting.default) == setting.default
-    assert getattr(Server, setting.name) == setting.default
+    home = MODELS[setting.model] if setting.model else Server
+    assert getattr(home, setting.name) == setting.default
+    assert hasattr(Server, setting.name) is not bool(setting.model)
 
 
 def test_a_mix_in_ends_no_silent_connection_of_a_foreign_server_unless_asked() -> None:
     assert Lifecycle.idle_timeout == 0
     for name, setting in SETTINGS.items():
-        if name != "idle_timeout":
+        if name != "idle_timeout" and not setting.model:
             assert getattr(Lifecycle, name) == setting.default
 
 
@@ -40,6 +42,9 @@ def test_the_documented_defaults_are_these() -> None:
         "drain_timeout": 10.0,
         "drain_quiet": 0.1,
         "linger_timeout": 1.0,
+        "workers": 0,
+        "max_requests": 0,
+        "max_requests_jitter": 0,
     }
 
 
@@ -89,6 +94,11 @@ def test_what_a_setting_cannot_be_is_a_sentence(
     with pytest.raises(SettingError) as caught:
         MODELS[model]("tcp://127.0.0.1:0", "echo", **{name: value})
     assert str(caught.value) == sentence
+
+
+def test_what_a_model_does_not_have_is_a_sentence() -> None:
+    with pytest.raises(SettingError, match=r"workers is for the model 'prefork', not for 'fork'"):
+        MODELS["fork"]("tcp://127.0.0.1:0", "echo", workers=2)
 
 
 def test_an_unknown_keyword_is_a_type_error_with_the_near_miss() -> None:

@@ -1,0 +1,161 @@
+"""What a server is in a worker process: it accepts and converses, and does as it is told.
+
+The copy that the supervisor forked has a Post. Everything here asks for it first, and
+without one is what Lifecycle does. What the supervisor does stands in prefork.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socketserver
+from typing import Any
+
+from .crew import CUT, DRAIN, OURS, PAUSE, Post
+from .life import Connection, Report
+from .lifecycle import Lifecycle, SecondSignal
+from .settings import SETTINGS
+from .wake import STOP
+
+__all__ = ["RELOAD", "SHUTDOWN", "Working"]
+
+# What a worker, or a child of any process of ours, asks the supervisor for.
+RELOAD = b"r"
+SHUTDOWN = b"d"
+
+
+class Working(Lifecycle):
+    """The worker's side of PreforkMixIn."""
+
+    max_requests: int = SETTINGS["max_requests"].default  # type: ignore[assignment]  # connections
+    max_requests_jitter: int = SETTINGS["max_requests_jitter"].default  # type: ignore[assignment]  # connections
+
+    _signals = OURS
+
+    # Set in workers.
+    _post: Post | None = None
+    # The class that a worker's copy of the server gets; None is the one it has.
+    _inner: type[Any] | None = None
+    _poll_interval = 0.5
+    # After so many connections, another worker may come.
+    _enough = 0
+
+    def _work(self, post: Post) -> None:
+        self._post = post
+        if self._inner is not None:
+            self.__class__ = self._inner
+        # Its own: rows, wake-up descriptor and counters.
+        vars(self).pop("_life")
+        life = self._life
+        life.runs = True
+        for number in self._signals:
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(life.wake.written_to, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, post.blocked)
+        # What is here now stays: to look at it again would only copy it.
+        gc.freeze()
+        post.hold_on(self.drain_timeout)
+        if self.max_requests:
+            dice = int.from_bytes(os.urandom(8), "big")
+            self._enough = self.max_requests + dice % (self.max_requests_jitter + 1)
+        try:
+            self._serve(post)
+        except SecondSignal:
+            pass
+        # Not server_close(): what a program does there is for once.
+        post.report(super().close())
+
+    def _serve(self, post: Post) -> None:
+        # A program's own stands behind the mix-in. It ends within its poll_interval.
+        classes = type(self).__mro__
+        behind = classes[classes.index(Lifecycle) + 1 :]
+        own: Any = next(cls for cls in behind if "serve_forever" in vars(cls))
+        if own is socketserver.BaseServer:
+            super().serve_forever(self._poll_interval)
+        else:
+            post.ready()
+            own.serve_forever(self, self._poll_interval)
+
+    # ------------------------------------------------------------ what it is told
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._post is None:
+            super()._on_signal(number, frame)
+        elif number == signal.SIGTERM:
+            self._obey(self._post, frame)
+        # The others do nothing in a worker: a terminal sends them to everybody, and
+        # only the supervisor decides. (A handler and not SIG_IGN, which programs that
+        # are started here would inherit.)
+
+    def _obey(self, post: Post, frame: object) -> None:
+        life, order, deadline = self._life, post.order, post.deadline
+        if order != post.obeyed and order < DRAIN:
+            # The accept loop will see which.
+            post.obeyed = order
+            self._wake()
+            return
+        super().stop()
+        # For an accept loop of the stdlib's.
+        self._BaseServer__shutdown_request = True
+        if order >= DRAIN:
+            life.deadline = deadline
+        else:
+            # From somebody else, and for this worker alone.
+            post.full()
+        if order == CUT or life.overdue:
+            life.signalled = signal.SIGTERM
+            super()._on_signal(signal.SIGTERM, frame)
+        self._wake()
+
+    # -------------------------------------------------------------- what it tells
+
+    def stop(self) -> None:
+        """Accept no more connections, in any worker, and let serve_forever() return.
+
+        Otherwise as Lifecycle.stop().
+        """
+        if self._post is None or self._life.draining:
+            super().stop()
+        else:
+            self._post.ask(STOP)
+
+    def shutdown(self) -> None:
+        """Accept no more connections, in any worker; conversations go on."""
+        if self._post is None:
+            super().shutdown()
+        else:
+            self._post.ask(SHUTDOWN)
+
+    def _close(self, drain: float | None) -> Report:
+        if self._post is not None:
+            # This worker only.
+            super().stop()
+        return super()._close(drain)
+
+    def _accept_loop(
+        self,
+        poll_interval: float | None = None,
+        once: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        if self._post is not None:
+            self._post.ready()
+        return super()._accept_loop(poll_interval, once, deadline)
+
+    def _has_room(self) -> bool:
+        return (self._post is None or self._post.order != PAUSE) and super()._has_room()
+
+    def _take(self, request: Any, client_address: Any) -> Connection:
+        connection = super()._take(request, client_address)
+        if self._post is not None:
+            self._post.accepted()
+        return connection
+
+    def _release(self, connection: Connection) -> None:
+        super()._release(connection)
+        if self._post is not None:
+            served = self._life.served
+            self._post.served(served)
+            if self._enough and served >= self._enough:
+                self._post.full()
