@@ -38,9 +38,10 @@ class Protocol(NamedTuple):
 
     def open(self, peer: Peer | None = None) -> Handler:
         """Make the handler of one conversation."""
-        if _class_of(self.handler) is None:
-            return FunctionHandler(self.handler)
-        made: Handler = self.handler()
+        handler = self.handler
+        if not isinstance(handler, type) and _class_of(handler) is None:
+            return FunctionHandler(handler)
+        made: Handler = handler()
         if peer is not None:
             made.peer = peer
         return made

@@ -134,7 +134,7 @@ class Accepting(Tending):
             pass
         try:
             while life.taken:
-                self._begin(life.taken.pop(0))
+                self._begin(life.taken.popleft())
         finally:
             self._let_all_go()
 

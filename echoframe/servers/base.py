@@ -14,12 +14,13 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
-from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
+from ..handlers import Handler, HandlerSpec, Peer, Registry, registry, runs_async
 from ..session import Session
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
@@ -95,9 +96,6 @@ class Server(Lifecycle, socketserver.TCPServer):
     tls_key: str | os.PathLike[str] | None = None
     tls_ca: str | os.PathLike[str] | None = None
     tls_require_client_cert: bool = False
-
-    # What serves it; None for a socketserver handler class.
-    protocol: Protocol | None
 
     def __init__(
         self,
@@ -304,7 +302,8 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _close_in_child(self, connection: Connection) -> None:
         for sock in self._only_parents:
             os.close(_detach(sock))
-        for other in self._life.taken:
+        life = self._life
+        for other in chain(life.taken, life.begun):
             # Theirs is another child; an end kept open here would keep them open.
             if not isinstance(other.request, tuple):
                 os.close(_detach(other.request))

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..deadlines import milliseconds
 from ..framing import CHUNK, RawFraming
-from ..handlers import EchoHandler, Handler, replies
+from ..handlers import Handler, replies
 from ..session import Session
 from ..transports.tls import explain
 from .door import Door
@@ -35,7 +35,6 @@ from .rows import (
     SETTLED,
     UNFINISHED,
     Cells,
-    loose_row,
 )
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "Steps",
     "answer_datagram",
     "drop_rest",
-    "rehearse",
 ]
 
 READ = "read"
@@ -57,9 +55,6 @@ DONE = "done"
 
 # One write of a large reply: so much may pass before the row shows progress.
 SLICE = 256 * 1024
-
-# Enough for Python to have settled on how to run each line.
-REHEARSALS = 16
 
 logger = logging.getLogger("echoframe.server")
 
@@ -522,20 +517,6 @@ def _end_encryption(sock: Any) -> None:
         # It wants to wait, or never got as far as being encrypted.
         pass
     sock.settimeout(timeout)
-
-
-def rehearse() -> None:
-    """Hold a few conversations with ourselves, so that Python's caches know how they go."""
-    for _ in range(REHEARSALS):
-        try:
-            near, far = socket.socketpair()
-        except OSError:
-            # Out of descriptors: then without.
-            return
-        with near, far:
-            far.sendall(b"1, 2, 3")
-            far.shutdown(socket.SHUT_WR)
-            Conversation(near, Session(EchoHandler(), RawFraming()), loose_row()).run()
 
 
 def drop_rest(sock: socket.socket, deadline: float) -> None:

@@ -16,17 +16,19 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import socketserver
 import time
 from typing import Any, NoReturn
+from weakref import WeakSet
 
+from ..handlers import EchoHandler
 from .base import Server
 from .children import ended, flush, kill
-from .conversation import rehearse
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
-from .rows import DRAIN, FINISH, ORDER, TIMEOUT
+from .rows import DRAIN, FINISH, ORDER, TIMEOUT, WANTED
 from .tending import LOOK
 
 __all__ = ["ForkServer", "ForkingMixIn"]
@@ -35,6 +37,9 @@ __all__ = ["ForkServer", "ForkingMixIn"]
 # nothing happens (seconds).
 NAP = 0.01
 SOMETIMES = 1.0
+
+# Enough for Python to have settled on how to run each line.
+REHEARSALS = 16
 
 _OURS = (signal.SIGTERM, signal.SIGINT)
 
@@ -58,7 +63,6 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         return self.max_connections
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        # What Python's caches learn in a child is lost with it.
         rehearse()
         # What is here now stays: to look at it again would only copy it.
         frozen = gc.get_freeze_count()
@@ -71,9 +75,11 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
-        # Or the child would write what waits in this buffer a second time.
-        flush()
         life = self._life
+        if not life.begun:
+            # Or the child would write what waits in this buffer a second time. Between
+            # the forks of a batch runs nothing that could write.
+            flush()
         life.forked = connection
         # run()'s signal handlers raise nothing here, and know a child when they are
         # in one. Other people's must neither come between a fork and its place in the
@@ -86,22 +92,38 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 self._converse_and_exit(connection, before)
             connection.pid = pid
             connection.away = True
-            self._children[pid] = connection
-            self._nap = NAP
-            self.close_request(request)
-            # From here on it is the child's; only its end is waited for.
-            connection.closing = False
+            life.begun.append(connection)
         except OSError as error:
             self._starve("starting processes", error)
             self.shutdown_request(request)
         finally:
             if before is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if not life.taken:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Enter among the children those of a batch, and let go of their sockets."""
+        # Behind the last fork, and not behind each: what is written to between two
+        # forks is copied once more.
+        begun = self._life.begun
+        while begun:
+            connection = begun[-1]
+            self._children[connection.pid] = connection
+            self._nap = NAP
+            try:
+                self.close_request(connection.request)
+            except Exception:
+                self.handle_error(connection.request, connection.client_address)
+            # From here on it is the child's; only its end is waited for.
+            connection.closing = False
+            begun.pop()
 
     @property
     def active_children(self) -> set[int]:  # type: ignore[override]  # an attribute in socketserver
         """The processes that are still there."""
-        return set(self._children)
+        begun = {connection.pid for connection in self._life.begun}
+        return begun.union(self._children)
 
     # How long the accept loop may sleep while there are children, and when it must
     # look at the deadlines.
@@ -109,14 +131,12 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     _tend_at = 0.0
     _ask_at = 0.0
 
+    # A child need not end its connection: its exit does.
+    _exit_closes = False
+
     @lazy
     def _children(self) -> dict[int, Connection]:
         return {}
-
-    def _watches_itself(self) -> bool:
-        # Only the child has the socket, and only the socket can tell whether a
-        # handler class is in the middle of something.
-        return getattr(self, "protocol", None) is None
 
     # --------------------------------------------------------- in the child
 
@@ -127,25 +147,32 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 for number in _OURS:
                     signal.signal(number, self._on_signal)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            self._close_in_child(connection)
-            if self.idle_timeout and self._watches_itself():
-                self._look_at_itself(connection)
-            try:
-                self.finish_request(connection.request, connection.client_address)
-                status = 0
-            except Exception:
-                self.handle_error(connection.request, connection.client_address)
-            finally:
-                self.shutdown_request(connection.request)
+            self._converse_in_child(connection)
+            status = 0
         finally:
             # Also for what is no Exception, and whatever happens here: a child never
             # returns into the parent's code.
             try:
                 flush()
-                if self._life.rows.wanted:
+                if self._life.rows.cells[WANTED]:
                     self._life.wake.set()
             finally:
                 os._exit(status)
+
+    def _converse_in_child(self, connection: Connection) -> None:
+        self._close_in_child(connection)
+        # Only the child has the socket, and only the socket can tell whether a
+        # handler class is in the middle of something.
+        if self.protocol is None and self.idle_timeout:
+            self._look_at_itself(connection)
+        try:
+            self.finish_request(connection.request, connection.client_address)
+        except Exception:
+            self.handle_error(connection.request, connection.client_address)
+            raise
+        finally:
+            if not self._exit_closes:
+                self.shutdown_request(connection.request)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if os.getpid() == self._life.pid:
@@ -160,7 +187,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     def _obey_order(self, connection: Connection) -> None:
         order = self._life.rows.cells[connection.row + ORDER]
         obey(connection, order or FINISH)
-        if order == 0 or (order == FINISH and self._watches_itself()):
+        if order == 0 or (order == FINISH and self.protocol is None):
             # Nobody else will notice when it has gone quiet: either it is a handler
             # class, or the signal did not come from the parent.
             self._life.draining = True
@@ -187,7 +214,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             kill(connection.pid, signal.SIGTERM)
 
     def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
-        if connection.pid and self._watches_itself():
+        if connection.pid and self.protocol is None:
             return 0.0, False, False
         return super()._look_at(connection, now)
 
@@ -197,6 +224,8 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         self._nap = NAP
 
     def _between(self) -> float | None:
+        # Only if the last of a batch was refused, or something came between.
+        self._settle()
         if not self._children:
             return None
         self.collect_children()
@@ -256,3 +285,53 @@ class ForkServer(ForkingMixIn, Server):
     # After a fork each page that the parent writes to is copied, so the less it does
     # between two forks, the less they cost.
     batch = 16
+
+    @lazy
+    def _exit_closes(self) -> bool:
+        # Nothing else is done at the end of a conversation of messages.
+        kind = type(self)
+        extended = (kind.shutdown_request, kind.close_request) != (
+            Server.shutdown_request,
+            Server.close_request,
+        )
+        return self.protocol is not None and not extended
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        # Made here, or each child would make its own.
+        _ = self._only_parents, self._exit_closes
+        super().serve_forever(poll_interval)
+
+    def _batch(self) -> int:
+        # Others may write to stdout between two forks, or wrap a socket into what the
+        # other children cannot close.
+        kind = type(self)
+        ours = ForkingMixIn.process_request, Server.verify_request
+        return super()._batch() if (kind.process_request, kind.verify_request) == ours else 1
+
+
+def rehearse() -> None:
+    """Hold a few conversations with ourselves, so that Python's caches know how they go.
+
+    What they learn in a child is lost with it.
+    """
+    try:
+        with ForkServer("127.0.0.1", EchoHandler, bind_and_activate=False) as server:
+            for _ in range(REHEARSALS):
+                _rehearse_once(server)
+    except OSError:
+        # Out of descriptors: then without.
+        pass
+
+
+def _rehearse_once(server: ForkServer) -> None:
+    life = server._life
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(b"1, 2, 3")
+        far.shutdown(socket.SHUT_WR)
+        connection = life.open[id(near)] = Connection(near, "", life.rows.take(), None)
+        server._converse_in_child(connection)
+        del life.open[id(near)]
+        life.rows.give_back(connection.row)
+    # In each child, Python's own modules go through sets of this kind.
+    list(WeakSet((server,)))

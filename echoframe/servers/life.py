@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,14 +51,8 @@ class Connection:
     talked = False
     # Where it runs: set by the model.
     thread: int | None = None
-    pid: int | None = None
     # Set where a message handler's conversation runs in this process.
     conversation: Steps | None = None
-    # Its conversation was handed to another thread or process, which will release it.
-    away = False
-    # Its socket is being closed: nobody may shut it any more, since its number may
-    # be another connection's by then.
-    closing = False
     # The strictest order it was given.
     ordered = 0
     # Somebody who polls calls the steps of its conversation.
@@ -75,6 +70,15 @@ class Connection:
         self.listener = listener
         # When it was last looked at, for the deadlines.
         self.since = self.looked = time.monotonic()
+        # Not on the class: fork writes these between two forks, where an attribute
+        # that is new costs several pages.
+        # The process that it runs in.
+        self.pid = 0
+        # Its conversation was handed to another thread or process, which will release it.
+        self.away = False
+        # Its socket is being closed: nobody may shut it any more, since its number may
+        # be another connection's by then.
+        self.closing = False
 
 
 class Life:
@@ -128,8 +132,10 @@ class Life:
         self.alarms: list[tuple[float, int, Connection]] = []
         self.door = Door()
         # Accepted, and about to begin; the one that is beginning now.
-        self.taken: list[Connection] = []
+        self.taken: deque[Connection] = deque()
         self.beginning: Connection | None = None
+        # Given to processes, and still to be entered among the children.
+        self.begun: deque[Connection] = deque()
         # Held by whoever closes the server.
         self.closer = threading.RLock()
         # Who was there when the stop began.

@@ -21,10 +21,14 @@ __all__ = [
     "SETTLED",
     "TIMEOUT",
     "UNFINISHED",
+    "WANTED",
     "Cells",
     "Rows",
     "loose_row",
 ]
+
+# The first cell of all: somebody waits for a row to come free.
+WANTED = 0
 
 Cells = memoryview  # of unsigned 64-bit numbers
 
@@ -63,11 +67,11 @@ class Rows:
     @property
     def wanted(self) -> bool:
         """Somebody waits for a row to come free; the accepting process says so."""
-        return self.cells[0] != 0
+        return self.cells[WANTED] != 0
 
     @wanted.setter
     def wanted(self, value: bool) -> None:
-        self.cells[0] = value
+        self.cells[WANTED] = value
 
     def take(self) -> int:
         """Give a free row, all zero. Errors: IndexError when there is none."""

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..handlers import Protocol
 from .kernel import quiet_for
 from .lazy import lazy
 from .life import Connection, Life, obey
@@ -59,6 +60,9 @@ class Tending(_Base):
 
     # The server's that this is mixed into.
     socket: Any
+
+    # What answers messages; None where a handler class reads its socket itself.
+    protocol: Protocol | None = None
 
     @lazy
     def _life(self) -> Life:
@@ -181,7 +185,7 @@ class Tending(_Base):
         """For how long a connection has been silent, whether it waits for its peer, and
         whether nothing at all is left to do there."""
         conversation = connection.conversation
-        if conversation is None and connection.pid is None:
+        if conversation is None and not connection.pid:
             # A handler class, or a conversation that has not begun. Where the kernel
             # does not say, its age stands for its silence, but only for a drain:
             # nobody is cut for being old.

@@ -195,8 +195,11 @@ def look_up(address: Address, kind: int, passive: bool) -> list[tuple[Any, ...]]
     Errors: AddressError when nobody knows the name.
     """
     flags = socket.AI_PASSIVE if passive else 0
+    # For text, Python loads half a megabyte about international names: not if there
+    # is nothing international in it.
+    host = address.host.encode() if address.host.isascii() else address.host
     try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=flags)
+        found = socket.getaddrinfo(host or None, address.port, type=kind, flags=flags)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise AddressError(f"cannot find the host of {address}: {reason}") from None

@@ -95,7 +95,8 @@ def test_a_child_holds_its_connection_and_no_listener() -> None:
 
 
 # A child that held another's connection, too, would keep it from ending.
-def test_a_connection_ends_although_one_that_came_with_it_goes_on(gate: Gate) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_connection_ends_although_one_that_came_with_it_goes_on(gate: Gate, order: int) -> None:
     class Own(ForkServer):
         def serve_forever(self, poll_interval: float = 0.5) -> None:
             # All of them are there when it begins to accept.
@@ -105,7 +106,7 @@ def test_a_connection_ends_although_one_that_came_with_it_goes_on(gate: Gate) ->
     with served(Own, echo) as up, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(raw_connection(up, deadline=5)) for _ in range(10)]
         gate.open()
-        for peer in reversed(peers):
+        for peer in peers[::order]:
             assert ask(peer, b"hello") == b"hello"
             peer.shutdown(socket.SHUT_WR)
             assert read_to_end(peer) == b""
