@@ -43,6 +43,8 @@ from .servers import (
     MODELS,
     ForkingMixIn,
     ForkServer,
+    PoolMixIn,
+    PoolServer,
     Report,
     Server,
     SingleServer,
@@ -60,10 +62,12 @@ __all__ = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "PoolServer",
     "MODELS",
     # the same mechanisms for servers that exist already
     "ThreadingMixIn",
     "ForkingMixIn",
+    "PoolMixIn",
     # answering: what a handler is, and how it gets a name
     "Handler",
     "Reply",

@@ -29,6 +29,8 @@ class Setting(NamedTuple):
     most: int | float = 1_000_000
     # Other names under which fingers know the flag.
     aliases: tuple[str, ...] = ()
+    # The one model that it is for; empty is all of them.
+    model: str = ""
 
     @property
     def flag(self) -> str:
@@ -131,6 +133,26 @@ SETTINGS: dict[str, Setting] = {
             "that a connection is kept open behind the last reply, until the peer has it",
             "bytes that arrive after a close would make the kernel throw the reply away",
         ),
+        Setting(
+            "threads",
+            32,
+            "threads",
+            "that answer, at most; they are started when there is something to do",
+            "handlers that wait leave the processor free for so many others; a silent peer "
+            "needs none",
+            least=1,
+            most=10_000,
+            model="pool",
+        ),
+        Setting(
+            "queue_size",
+            1024,
+            "connections",
+            "that are ready and wait for a thread, until no more are accepted",
+            "as long as it takes a thousand short answers, and nobody should wait longer",
+            least=1,
+            model="pool",
+        ),
     )
 }
 
@@ -138,9 +160,12 @@ Class = TypeVar("Class", bound=type)
 
 
 def with_settings(cls: Class) -> Class:
-    """Give a class the defaults as class attributes, but for those that it sets itself."""
+    """Give a class the defaults as class attributes, but for those that it sets itself.
+
+    What is for one model only has its attribute there.
+    """
     for setting in SETTINGS.values():
-        if setting.name not in vars(cls):
+        if setting.name not in vars(cls) and not setting.model:
             setattr(cls, setting.name, setting.default)
     return cls
 
