@@ -348,7 +348,7 @@ class Conversation(Steps):
     def _turn(self) -> str:
         # The same on a socket that does not block: one read and what it brings.
         session = self.session
-        if self._out or session.pending:
+        if self._out or session.busy:
             return self._say_more()
         data = self._sock.recv(CHUNK)
         cells, row = self._cells, self._row

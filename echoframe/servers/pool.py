@@ -103,7 +103,9 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         super()._adopt()
 
     def _has_room(self) -> bool:
-        return super()._has_room() and self._workers.has_room()
+        # Made only when there is somebody to serve: making them takes descriptors.
+        workers = vars(self).get("_workers")
+        return super()._has_room() and (workers is None or workers.has_room())
 
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
@@ -256,4 +258,4 @@ class PoolServer(PoolMixIn, Server):
     # As in thread: a handler that never returns must not keep the program from ending.
     daemon_threads = True
     # To wake a worker costs about what an accept does.
-    batch = 16
+    batch = 64

@@ -31,6 +31,8 @@ logger = logging.getLogger("echoframe.server")
 PULSE = 0.001
 # Fewer steps between two looks than these, and somebody should help.
 FEW = 8
+# After so many looks at one and the same step, whatever the processor does.
+STUCK = 5
 # Two stalls within this time are a habit, and so long everybody gets a worker (seconds).
 MEMORY = 0.05
 # A worker that must not keep the program alive by waiting ends after this (seconds).
@@ -142,7 +144,10 @@ class Workers:
     def has_room(self) -> bool:
         """The queue is shorter than it may be."""
         self._full = True
-        self._full = len(self.ready) >= self._owner.queue_size
+        # Two threads at work share one interpreter lock, and fight for it. So nobody is
+        # accepted while the leader takes steps: it calls when it is done, or stuck.
+        working = self._leader is not None and not self._polling
+        self._full = working or len(self.ready) >= self._owner.queue_size
         return not self._full
 
     def resize(self) -> None:
@@ -197,8 +202,6 @@ class Workers:
             self._steps += 1
             if item.keeps_worker:
                 self._resign(me, 1)
-            if self._full and self.has_room():
-                self._room()
             step(item)
 
     def _role(self, me: Worker) -> Callable[[Worker], bool]:
@@ -223,6 +226,8 @@ class Workers:
         # A conversation that waits for its peer must be kept, as a thread of its own
         # would keep it; when there is none, nothing must keep the program.
         pause = None if me.daemon or self.parked else KEEP
+        if self._full and self.has_room():
+            self._room()
         # Looked at behind _polling: a put() is either seen here, or calls.
         if self.ready or self.closed:
             pause = 0
@@ -251,18 +256,30 @@ class Workers:
         return True
 
     def _watch(self, me: Worker) -> bool:
+        stuck = 0
         while not self.closed:
             rounds, steps = self._rounds, self._steps
+            then, used = time.monotonic(), time.process_time()
             me.called.acquire(timeout=PULSE)
             with self._lock:
-                moved = rounds != self._rounds or self._steps - steps >= FEW
-                if self._leader is not None and moved:
+                if self._leader is not None and not self._polling:
+                    if rounds != self._rounds or self._steps - steps >= FEW:
+                        stuck = 0
+                        continue
+                    stuck = 0 if steps != self._steps else stuck + 1
+                    # Where the processor has been busy all the time, another worker
+                    # would only be one more that waits for it.
+                    busy = time.process_time() - used > (time.monotonic() - then) / 2
+                    if busy and stuck < STUCK:
+                        continue
+                    self._leader, self._deputy = me, None
+                elif rounds != self._rounds:
+                    stuck = 0
                     continue
-                self._deputy = None
-                if self._leader is None or self._polling:
+                else:
                     # Nobody to watch. When there is, the leader calls somebody again.
+                    self._deputy = None
                     return True
-                self._leader = me
             self._take_over()
             return True
         return False

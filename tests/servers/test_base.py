@@ -69,7 +69,7 @@ class Mute(Handler):
             AsyncHandler,
             {},
             SettingError,
-            "'AsyncHandler' is asynchronous, and the model '(single|thread|fork)' waits for",
+            "'AsyncHandler' is asynchronous, and the model '(single|thread|fork|pool)' waits for",
         ),
         ("tcp://127.0.0.1:0", async_function, {}, SettingError, "'async_function' is asynchronous"),
         ("tcp://127.0.0.1:0", AsyncCall(), {}, SettingError, "'AsyncCall' is asynchronous"),
@@ -125,7 +125,7 @@ def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
 def test_an_unknown_model_is_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match="unknown model 'thraed'; did you mean 'thread'"):
         model_class("thraed")
-    with pytest.raises(SettingError, match="known: fork, single, thread"):
+    with pytest.raises(SettingError, match="known: fork, pool, single, thread"):
         serve(echo, "tcp://127.0.0.1:0", model="pigeon")
 
 
@@ -442,6 +442,11 @@ ORDER = {
         "get_request verify_request process_request process_request_thread finish_request "
         "shutdown_request close_request"
     ),
+    # Since these hooks are replaced: whoever has not done so is not asked.
+    "pool": (
+        "get_request verify_request process_request process_request_thread finish_request "
+        "shutdown_request close_request"
+    ),
     "fork": (
         "get_request verify_request process_request close_request "
         "child:finish_request child:shutdown_request child:close_request"
@@ -640,7 +645,7 @@ def test_stop_makes_the_next_handle_request_return(model: str) -> None:
 
 
 def test_the_public_names_are_the_models_classes() -> None:
-    assert {"single": SingleServer, "thread": ThreadServer, "fork": echoframe.ForkServer} == MODELS
+    assert list(MODELS) == ["single", "thread", "fork", "pool"]
     for name, cls in MODELS.items():
         assert cls.model == name
         assert getattr(echoframe, cls.__name__) is cls
