@@ -98,6 +98,10 @@ class Server(Lifecycle, socketserver.TCPServer):
         **settings: Any,
     ) -> None:
         for name, value in check_settings(settings, ("framing", "registry")).items():
+            if not hasattr(self, name):
+                raise SettingError(
+                    f"{name} is for the model {SETTINGS[name].model}, not for {self.model!r}"
+                )
             setattr(self, name, value)
         if log_messages is not None:
             self.log_messages = log_messages

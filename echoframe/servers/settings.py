@@ -137,7 +137,7 @@ SETTINGS: dict[str, Setting] = {
             "threads",
             32,
             "threads",
-            "that answer, at most; they are started when there is something to do",
+            "of pool that answer, at most; they are started when there is something to do",
             "handlers that wait leave the processor free for so many others; a silent peer "
             "needs none",
             least=1,
@@ -148,7 +148,7 @@ SETTINGS: dict[str, Setting] = {
             "queue_size",
             1024,
             "connections",
-            "that are ready and wait for a thread, until no more are accepted",
+            "of pool that are ready and wait for a thread, until no more are accepted",
             "as long as it takes a thousand short answers, and nobody should wait longer",
             least=1,
             model="pool",

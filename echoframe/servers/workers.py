@@ -182,7 +182,7 @@ class Workers:
         try:
             while not self.closed:
                 self._drain(me)
-                if not self._role(me)(me):
+                if self.closed or not self._role(me)(me):
                     break
         finally:
             self._leave(me)

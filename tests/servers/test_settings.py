@@ -14,18 +14,23 @@ from echoframe.servers.settings import SETTINGS, Setting, check_settings
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None:
     assert SETTINGS[setting.name] is setting
-    assert setting.unit in ("connections", "bytes", "seconds")
+    assert setting.unit in ("connections", "bytes", "seconds", "threads")
     assert setting.what
     assert setting.reason
     assert setting.flag == "--" + setting.name.replace("_", "-")
     assert setting.check(setting.default) == setting.default
-    assert getattr(Server, setting.name) == setting.default
+    owners = [MODELS[setting.model]] if setting.model else [Server, *MODELS.values()]
+    for owner in owners:
+        if setting.name != "max_connections":
+            assert getattr(owner, setting.name) == setting.default
+    if setting.model:
+        assert not hasattr(Server, setting.name)
 
 
 def test_a_mix_in_ends_no_silent_connection_of_a_foreign_server_unless_asked() -> None:
     assert Lifecycle.idle_timeout == 0
     for name, setting in SETTINGS.items():
-        if name != "idle_timeout":
+        if name != "idle_timeout" and not setting.model:
             assert getattr(Lifecycle, name) == setting.default
 
 
@@ -40,6 +45,8 @@ def test_the_documented_defaults_are_these() -> None:
         "drain_timeout": 10.0,
         "drain_quiet": 0.1,
         "linger_timeout": 1.0,
+        "threads": 32,
+        "queue_size": 1024,
     }
 
 
