@@ -340,9 +340,9 @@ class Server(Lifecycle, socketserver.TCPServer):
         if self.protocol is None and not isinstance(request, tuple):
             connection = self._life.open.get(id(request))
             # Whoever was turned away before anything was said is not waited for.
-            if connection is None or connection.talked:
-                if not self._say_goodbye(request, connection):
-                    return
+            talked = connection is None or connection.talked
+            if talked and not self._say_goodbye(request, connection):
+                return
         self.close_request(request)
 
     def _say_goodbye(self, request: Any, connection: Connection | None) -> bool:

@@ -297,6 +297,9 @@ class Conversation(Steps):
     def _begin(self) -> str:
         self._stage = talk = self._talk if self._sock.gettimeout() != 0 else self._turn
         self._out = self.session.open()
+        if self.session.busy and self._stage == self._turn:
+            # A greeting that goes on, or after which nothing is heard.
+            return self._say_more()
         return talk()
 
     def _talk(self) -> str:
@@ -348,7 +351,7 @@ class Conversation(Steps):
     def _turn(self) -> str:
         # The same on a socket that does not block: one read and what it brings.
         session = self.session
-        if self._out or session.busy:
+        if self._out or session.pending:
             return self._say_more()
         data = self._sock.recv(CHUNK)
         cells, row = self._cells, self._row

@@ -21,19 +21,17 @@ import time
 from typing import Any
 
 from .base import Server
-from .conversation import DONE, READ, WRITE, Goodbye, Handshake, Steps
+from .conversation import DONE, READ, Goodbye, Handshake, Steps
 from .kernel import shut
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import CUT, DRAIN, LINGERING, ORDER, TIMEOUT
 from .settings import SETTINGS
-from .watch import ONCE, READABLE, WRITABLE
+from .watch import READABLE, WRITABLE
 from .workers import Workers
 
 __all__ = ["PoolMixIn", "PoolServer"]
-
-_EVENTS = {READ: READABLE | ONCE, WRITE: WRITABLE | ONCE}
 
 
 class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
@@ -103,9 +101,11 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         super()._adopt()
 
     def _has_room(self) -> bool:
-        # Made only when there is somebody to serve: making them takes descriptors.
-        workers = vars(self).get("_workers")
-        return super()._has_room() and (workers is None or workers.has_room())
+        # They are made when there is somebody to serve: making them takes descriptors.
+        workers, coming = vars(self).get("_workers"), len(self._life.taken)
+        if workers is None:
+            return super()._has_room() and coming < self.queue_size
+        return super()._has_room() and workers.has_room(coming)
 
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
@@ -114,24 +114,13 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
     # ------------------------------------------------------------- in a worker
 
     def _step(self, connection: Connection) -> None:
-        if connection.polled:
-            self._take_step(connection)
+        connection.thread = threading.get_ident()
+        if not connection.polled:
+            self._hold(connection)
             return
-        connection.thread = threading.get_ident()
-        try:
-            self.process_request_thread(connection.request, connection.client_address)
-        finally:
-            if connection.polled:
-                # All that is left is to say goodbye.
-                self._take_step(connection)
-            else:
-                self._release(connection)
-
-    def _take_step(self, connection: Connection) -> None:
-        connection.thread = threading.get_ident()
+        steps = connection.conversation
         over = True
         try:
-            steps = connection.conversation
             if steps is None:
                 connection.request.setblocking(False)
                 steps = connection.conversation = self._first_steps(connection)
@@ -151,6 +140,16 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             if over:
                 self._finish_steps(connection)
 
+    def _hold(self, connection: Connection) -> None:
+        try:
+            self.process_request_thread(connection.request, connection.client_address)
+        finally:
+            if connection.polled:
+                # All that is left is to say goodbye.
+                self._step(connection)
+            else:
+                self._release(connection)
+
     def _first_steps(self, connection: Connection) -> Steps:
         server: Any = self
         if self._parks_messages:
@@ -166,36 +165,56 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
 
     def _park(self, connection: Connection, steps: Steps, want: str) -> bool:
         """Let it wait for its peer; False when it has to take another step now."""
-        life = self._life
+        ends = connection.ordered >= DRAIN and want is READ
+        if ends and not self._life.rows.cells[connection.row + LINGERING]:
+            # It had not begun when it was ordered to end.
+            return False
         if steps.deadline is not None:
             if time.monotonic() >= steps.deadline:
                 return False
             if connection.alarm != steps.deadline:
                 connection.alarm = steps.deadline
                 self._set_alarm(connection, steps.deadline)
-        # Under this lock orders are given: each finds the conversation parked, or is
-        # found here.
-        with life.lock:
-            if connection.ordered:
-                if connection.ordered > connection.obeyed:
-                    return False
-                if connection.ordered >= DRAIN and want is READ:
-                    if not life.rows.cells[connection.row + LINGERING]:
-                        # It had not begun when it was ordered to end.
-                        return False
-            number, known = connection.number, True
-            if number < 0:
-                number, known = connection.request.fileno(), False
-                connection.number = number
-            connection.thread = None
-            try:
-                self._workers.park(number, connection, _EVENTS[want], known)
-            except (OSError, ValueError) as error:
-                # The poller takes no more, or was closed long ago.
-                self._starve("waiting for peers", error)
-                connection.ordered = life.rows.cells[connection.row + ORDER] = CUT
-                return False
+        events = READABLE if want is READ else WRITABLE
+        if events != connection.events and not self._wait_for(connection, events):
+            return False
+        workers, number = self._workers, connection.number
+        connection.thread = None
+        workers.parked[number] = connection
+        # From here on it may be somebody else's. Looked at behind the parking: who gives
+        # an order, or finds it ready, finds it parked as well, or is found here.
+        if number in workers.disarmed or connection.ordered > connection.obeyed:
+            return self._look_again(connection)
         return True
+
+    def _wait_for(self, connection: Connection, events: int) -> bool:
+        number, known = connection.number, connection.number >= 0
+        if not known:
+            number = connection.number = connection.request.fileno()
+        try:
+            self._workers.wait_for(number, events, known)
+        except (OSError, ValueError) as error:
+            # The poller takes no more, or was closed long ago.
+            self._starve("waiting for peers", error)
+            connection.ordered = self._life.rows.cells[connection.row + ORDER] = CUT
+            return False
+        connection.events = events
+        return True
+
+    def _look_again(self, connection: Connection) -> bool:
+        workers, number = self._workers, connection.number
+        # Nobody closes what is parked without this lock.
+        with self._life.lock:
+            if workers.parked.get(number) is not connection:
+                return True
+            if connection.ordered <= connection.obeyed:
+                workers.wait_again(number, connection.events)
+                return True
+            mine = workers.parked.pop(number, None)
+        if mine is not connection:
+            return True
+        connection.thread = threading.get_ident()
+        return False
 
     def _finish_steps(self, connection: Connection) -> None:
         steps = connection.conversation

@@ -135,11 +135,12 @@ class _Once:
             poll.register(number, events & ~ONCE)
         ready = poll.poll(None if pause is None else pause * 1000)[:most]
         self._news.clear()
-        for number, _ in ready:
+        for number, found in ready:
             # What was closed is ready in its way, and goes like the others.
-            if wanted[number][0] & ONCE and self._wanted.get(number) is wanted[number]:
+            once = wanted[number][0] & ONCE or found & select.POLLNVAL
+            if once and self._wanted.get(number) is wanted[number]:
                 del self._wanted[number]
-        return [found for found in ready if found[0] != self._news.fileno()]
+        return [one for one in ready if one[0] != self._news.fileno()]
 
 
 def _as_selected(events: int) -> int:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .wake import Wake
-from .watch import READABLE, one_shot_poller
+from .watch import ONCE, READABLE, one_shot_poller
 
 __all__ = ["Worker", "Workers"]
 
@@ -54,6 +54,10 @@ class Item(Protocol):
     @property
     def keeps_worker(self) -> bool: ...
 
+    # What it is polled for.
+    @property
+    def events(self) -> int: ...
+
 
 class Workers:
     """A crew of threads, started when there is something for them to do.
@@ -70,9 +74,12 @@ class Workers:
         self, owner: Owner, step: Callable[[Any], object], room: Callable[[], object]
     ) -> None:
         # Who waits for a worker. Who waits for its peer is in `parked`, by descriptor:
-        # whoever takes it out of there owns it, and other events for it mean nothing.
+        # whoever takes it out of there owns it. What is ready and not there, because a
+        # worker has it, is polled no more until that worker has parked it: it looks
+        # into `disarmed` behind that. So who is quick costs no call but the read.
         self.ready: deque[Any] = deque()
         self.parked: dict[int, Any] = {}
+        self.disarmed: dict[int, bool] = {}
         self.crew: set[Worker] = set()
         self._owner, self._step, self._room = owner, step, room
         self._idle: list[Worker] = []
@@ -88,9 +95,9 @@ class Workers:
         self._slow = self._full = False
         self._slow_until = self._stalled = -MEMORY
         self._wake = Wake()
+        self._bell = self._wake.fileno()
         try:
             self._poller = one_shot_poller()
-            # Without the bit for "once".
             self._poller.register(self._wake.fileno(), READABLE)
         except BaseException:
             self._wake.close()
@@ -116,20 +123,27 @@ class Workers:
                 self.ready.remove(item)
                 raise
 
-    def park(self, number: int, item: Item, events: int, known: bool) -> None:
-        """Put it once when its descriptor is ready; `known` is "not for the first time".
+    def wait_for(self, number: int, events: int, known: bool) -> None:
+        """Have the descriptor polled; `known` is "not for the first time".
 
-        Errors: OSError or ValueError when that cannot be polled; it is not parked then.
+        Only by whoever owns what is parked there.
+        Errors: OSError or ValueError when it cannot be polled.
         """
-        self.parked[number] = item
+        if known:
+            self._poller.modify(number, events)
+        else:
+            # Whoever had this number before is gone.
+            self.disarmed.pop(number, None)
+            self._poller.register(number, events)
+
+    def wait_again(self, number: int, events: int) -> None:
+        """The same, for what was found ready while nobody had parked it."""
+        self.disarmed.pop(number, None)
         try:
-            if known:
-                self._poller.modify(number, events)
-            else:
-                self._poller.register(number, events)
+            self._poller.modify(number, events)
         except (OSError, ValueError):
-            del self.parked[number]
-            raise
+            # Closed meanwhile.
+            pass
 
     def claim(self, number: int) -> None:
         """Put what is parked there now, if something is."""
@@ -141,13 +155,13 @@ class Workers:
                 self.parked[number] = item
                 raise
 
-    def has_room(self) -> bool:
-        """The queue is shorter than it may be."""
+    def has_room(self, coming: int = 0) -> bool:
+        """The queue will be shorter than it may be, with so many more in it."""
         self._full = True
         # Two threads at work share one interpreter lock, and fight for it. So nobody is
         # accepted while the leader takes steps: it calls when it is done, or stuck.
         working = self._leader is not None and not self._polling
-        self._full = working or len(self.ready) >= self._owner.queue_size
+        self._full = working or len(self.ready) + coming >= self._owner.queue_size
         return not self._full
 
     def resize(self) -> None:
@@ -242,6 +256,8 @@ class Workers:
             item = take(number, None)
             if item is not None:
                 append(item)
+            elif number != self._bell:
+                self._disarm(number)
         if not self.ready:
             return bool(events) or pause != KEEP
         if self._slow:
@@ -254,6 +270,22 @@ class Workers:
         if self._deputy is None:
             self._rouse(1)
         return True
+
+    def _disarm(self, number: int) -> None:
+        if number in self.disarmed:
+            return
+        self.disarmed[number] = True
+        try:
+            # "Once" also silences what is always told, such as a reset.
+            self._poller.modify(number, ONCE)
+        except (OSError, ValueError):
+            # Closed meanwhile.
+            self.disarmed.pop(number, None)
+            return
+        item = self.parked.get(number)
+        if item is not None:
+            # Parked meanwhile, and perhaps too early to have seen this.
+            self.wait_again(number, item.events)
 
     def _watch(self, me: Worker) -> bool:
         stuck = 0

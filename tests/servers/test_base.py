@@ -17,7 +17,7 @@ import echoframe
 from echoframe.address import Address
 from echoframe.errors import AddressError, EchoframeError, ListenError, SettingError, UnknownHandler
 from echoframe.handlers import Handler, Protocol, Registry
-from echoframe.servers import MODELS, Server, SingleServer, ThreadServer, model_class, serve
+from echoframe.servers import MODELS, Server, ThreadServer, model_class, serve
 from echoframe.servers import base as base_module
 from echoframe.testing import running
 

@@ -697,7 +697,9 @@ def resident(pid: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it in this way")
-@pytest.mark.parametrize(("model", "count"), [("single", 5000), ("thread", 5000), ("fork", 400), ("pool", 5000)])
+@pytest.mark.parametrize(
+    ("model", "count"), [("single", 5000), ("thread", 5000), ("fork", 400), ("pool", 5000)]
+)
 def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int) -> None:
     with served(MODELS[model], echo, alone=True) as up:
 

@@ -319,16 +319,18 @@ def crowd_of(notes: Notes, answer: Any) -> Iterator[Any]:
 
 
 def test_a_handler_may_outlive_its_server(gate: Gate, notes: Notes, log: Log) -> None:
-    with served(PoolServer, slow(gate, notes), drain_timeout=0.05) as up:
-        with raw_connection(up) as peer:
-            peer.sendall(b"hello\n")
-            assert notes.next() == "begun"
-            assert up.server is not None
-            report = up.server.close()
-            assert (report.finished, report.cut) == (0, 1)
-            log.expect("1 handler has not returned since being cut")
-            gate.open()
-            assert peer.recv(1) == b""
+    with (
+        served(PoolServer, slow(gate, notes), drain_timeout=0.05) as up,
+        raw_connection(up) as peer,
+    ):
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        assert up.server is not None
+        report = up.server.close()
+        assert (report.finished, report.cut) == (0, 1)
+        log.expect("1 handler has not returned since being cut")
+        gate.open()
+        assert peer.recv(1) == b""
     assert log.tracebacks == 0
 
 
