@@ -169,12 +169,13 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         if ends and not self._life.rows.cells[connection.row + LINGERING]:
             # It had not begun when it was ordered to end.
             return False
-        if steps.deadline is not None:
-            if time.monotonic() >= steps.deadline:
+        deadline = steps.deadline
+        if deadline is not None:
+            if time.monotonic() >= deadline:
                 return False
-            if connection.alarm != steps.deadline:
-                connection.alarm = steps.deadline
-                self._set_alarm(connection, steps.deadline)
+            if connection.alarm != deadline:
+                connection.alarm = deadline
+                self._set_alarm(connection, deadline)
         events = READABLE if want is READ else WRITABLE
         if events != connection.events and not self._wait_for(connection, events):
             return False
@@ -182,9 +183,12 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         connection.thread = None
         workers.parked[number] = connection
         # From here on it may be somebody else's. Looked at behind the parking: who gives
-        # an order, or finds it ready, finds it parked as well, or is found here.
-        if number in workers.disarmed or connection.ordered > connection.obeyed:
-            return self._look_again(connection)
+        # an order, rings, or finds it ready, finds it parked as well, or is found here.
+        due = connection.ordered > connection.obeyed
+        if deadline is not None and time.monotonic() >= deadline:
+            due = True
+        if due or number in workers.disarmed:
+            return self._look_again(connection, due)
         return True
 
     def _wait_for(self, connection: Connection, events: int) -> bool:
@@ -201,13 +205,13 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         connection.events = events
         return True
 
-    def _look_again(self, connection: Connection) -> bool:
+    def _look_again(self, connection: Connection, due: bool) -> bool:
         workers, number = self._workers, connection.number
         # Nobody closes what is parked without this lock.
         with self._life.lock:
             if workers.parked.get(number) is not connection:
                 return True
-            if connection.ordered <= connection.obeyed:
+            if not due:
                 workers.wait_again(number, connection.events)
                 return True
             mine = workers.parked.pop(number, None)
