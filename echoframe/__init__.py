@@ -45,6 +45,8 @@ from .servers import (
     MODELS,
     ForkingMixIn,
     ForkServer,
+    PoolMixIn,
+    PoolServer,
     PreforkMixIn,
     PreforkServer,
     Report,
@@ -64,11 +66,13 @@ __all__ = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "PoolServer",
     "PreforkServer",
     "MODELS",
     # the same mechanisms for servers that exist already
     "ThreadingMixIn",
     "ForkingMixIn",
+    "PoolMixIn",
     "PreforkMixIn",
     # answering: what a handler is, and how it gets a name
     "Handler",

@@ -334,6 +334,13 @@ def _server(
         for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode")
         if name in values
     }
+    for name in keywords:
+        setting = SETTINGS.get(name)
+        if setting is not None and not hasattr(model, name):
+            raise UsageError(
+                f"{setting.flag} is for the model {setting.model}, not for {model.model}; "
+                f"add --model {setting.model}"
+            )
     if values.get("once"):
         if not hasattr(model, "once"):
             raise UsageError(

@@ -3,6 +3,7 @@
 single    accept → converse → accept → converse …
 thread    accept → thread: converse
 fork      accept → process: converse
+pool      accept → queue → one of N threads: a step → parked until the peer speaks
 prefork   N processes, each:  accept → converse, in a model of its own
 """
 
@@ -16,6 +17,7 @@ from .base import Server
 from .fork import ForkingMixIn, ForkServer
 from .life import Report
 from .lifecycle import Lifecycle
+from .pool import PoolMixIn, PoolServer
 from .prefork import PreforkMixIn, PreforkServer
 from .settings import SETTINGS, Setting
 from .single import SingleServer
@@ -27,6 +29,8 @@ __all__ = [
     "ForkServer",
     "ForkingMixIn",
     "Lifecycle",
+    "PoolMixIn",
+    "PoolServer",
     "PreforkMixIn",
     "PreforkServer",
     "Report",
@@ -42,7 +46,8 @@ __all__ = [
 # Read by the command line, the tests and the docs: a new model is one file and
 # one line here.
 MODELS: dict[str, type[Server]] = {
-    server.model: server for server in (SingleServer, ThreadServer, ForkServer, PreforkServer)
+    server.model: server
+    for server in (SingleServer, ThreadServer, ForkServer, PoolServer, PreforkServer)
 }
 
 

@@ -94,8 +94,8 @@ class Accepting(Tending):
                     pause = _sooner(pause, deadline - now)
             # In the kernel's backlog a connection waits at nobody's cost, so there
             # it stays while there is no room for it.
+            life.rows.wanted = not life.rows.free
             free = self._has_room()
-            life.rows.wanted = not free
             # Asked anew each time, because a program may replace its socket.
             self._listen_to(self._listeners() if free and not resting else [])
             life.watch.wait(pause)

@@ -345,8 +345,6 @@ class Server(Lifecycle, socketserver.TCPServer):
             if self._shakes_hands(request, connection):
                 super().finish_request(request, client_address)
             return
-        peer = None if connection is None else ConnectedPeer(self, connection)
-        trace = log_received if self.log_messages else None
         if isinstance(request, tuple):
             message, sock = request
             if len(message) > self.max_message:
@@ -356,19 +354,29 @@ class Server(Lifecycle, socketserver.TCPServer):
                     self.max_message,
                 )
                 return
+            peer = None if connection is None else ConnectedPeer(self, connection)
+            trace = log_received if self.log_messages else None
             answer_datagram(protocol.open(peer), message, sock, client_address, trace)
             return
-        session = Session(
-            protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
-        )
-        cells, row = self._cells_of(connection)
-        conversation = Conversation(
-            request, session, cells, row, self.linger_timeout, self.handshake_timeout
-        )
+        conversation = self._conversation(request, connection)
         if connection is not None:
             connection.conversation = conversation
         conversation.door = self._life.door.shut
         conversation.run()
+
+    def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
+        assert self.protocol is not None
+        peer = None if connection is None else ConnectedPeer(self, connection)
+        session = Session(
+            self.protocol.open(peer),
+            self._new_framing(),
+            write_buffer=self.write_buffer,
+            trace=log_received if self.log_messages else None,
+        )
+        cells, row = self._cells_of(connection)
+        return Conversation(
+            request, session, cells, row, self.linger_timeout, self.handshake_timeout
+        )
 
     def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
         # Before a handler class; a conversation of messages does it itself.
@@ -392,18 +400,26 @@ class Server(Lifecycle, socketserver.TCPServer):
         if self.protocol is None and not isinstance(request, tuple):
             connection = self._life.open.get(id(request))
             # Whoever was turned away before anything was said is not waited for.
-            if connection is None or connection.talked:
-                self._say_goodbye(request, connection)
+            talked = connection is None or connection.talked
+            if talked and not self._say_goodbye(request, connection):
+                return
         self.close_request(request)
 
-    def _say_goodbye(self, request: Any, connection: Connection | None) -> None:
+    def _say_goodbye(self, request: Any, connection: Connection | None) -> bool:
+        """Say it; False is "somebody will, and closes the connection then"."""
+        goodbye = self._goodbye(request, connection)
+        if goodbye is not None:
+            # The handler may have set one of its own.
+            request.settimeout(None)
+            goodbye.run()
+        return True
+
+    def _goodbye(self, request: Any, connection: Connection | None) -> Goodbye | None:
         if not isinstance(request, socket.socket) or request.fileno() < 0:
             # The handler has closed it, or it is something of the program's own.
-            return
-        # The handler may have set one of its own.
-        request.settimeout(None)
+            return None
         cells, row = self._cells_of(connection)
-        Goodbye(request, cells, row, self.linger_timeout).run()
+        return Goodbye(request, cells, row, self.linger_timeout)
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

@@ -327,6 +327,9 @@ class Conversation(Steps):
     def _begin(self) -> str:
         self._stage = talk = self._talk if self._sock.gettimeout() != 0 else self._turn
         self._out = self.session.open()
+        if self.session.busy and self._stage == self._turn:
+            # A greeting that goes on, or after which nothing is heard.
+            return self._say_more()
         return talk()
 
     def _talk(self) -> str:

@@ -57,6 +57,14 @@ class Connection:
     ordered = 0
     # Somebody who polls calls the steps of its conversation.
     polled = False
+    # Its descriptor, once somebody polls it, and for what; the order that its
+    # conversation knows of; the deadline for which an alarm is set.
+    number = -1
+    events = 0
+    obeyed = 0
+    alarm: float | None = None
+    # It will keep the thread that takes it.
+    keeps_worker = False
     # A drain has looked at it before.
     watched = False
     # What the row said at the last look, and since when it has said so.

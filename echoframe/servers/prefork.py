@@ -182,7 +182,7 @@ class PreforkServer(PreforkMixIn, Server):
     at_once = "workers times inner"
     memory = "a copy per worker"
     forks = True
-    inner: str | type[Server] = "thread"
+    inner: str | type[Server] = "pool"
     reuse_port: bool = False
 
     def __init__(

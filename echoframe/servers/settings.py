@@ -134,6 +134,26 @@ SETTINGS: dict[str, Setting] = {
             "bytes that arrive after a close would make the kernel throw the reply away",
         ),
         Setting(
+            "threads",
+            32,
+            "threads",
+            "of pool that answer, at most; they are started when there is something to do",
+            "handlers that wait leave the processor free for so many others; a silent peer "
+            "needs none",
+            least=1,
+            most=10_000,
+            model="pool",
+        ),
+        Setting(
+            "queue_size",
+            1024,
+            "connections",
+            "of pool that are ready and wait for a thread, until no more are accepted",
+            "as long as it takes a thousand short answers, and nobody should wait longer",
+            least=1,
+            model="pool",
+        ),
+        Setting(
             "workers",
             0,
             "processes",

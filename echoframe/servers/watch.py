@@ -11,11 +11,15 @@ import selectors
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["READABLE", "WRITABLE", "Watch"]
+from .wake import Wake
+
+__all__ = ["ONCE", "READABLE", "WRITABLE", "Watch", "one_shot_poller"]
 
 # The bits are the same for poll() and epoll.
 READABLE = 1
 WRITABLE = 4
+# For a one_shot_poller(): epoll's bit for "say so once, until I ask again".
+ONCE = 1 << 30
 
 
 class Poller(Protocol):
@@ -92,6 +96,51 @@ class _Selector:
 
     def poll(self, pause: float | None) -> list[tuple[int, int]]:
         return [(key.fd, events) for key, events in self._selector.select(pause)]
+
+
+class OneShotPoller(Protocol):
+    """Of epoll, what several threads may call while one of them polls."""
+
+    def register(self, number: int, events: int, /) -> object: ...
+    def modify(self, number: int, events: int, /) -> object: ...
+    def poll(self, pause: float | None, most: int, /) -> list[tuple[int, int]]: ...
+    def close(self) -> None: ...
+
+
+def one_shot_poller() -> OneShotPoller:
+    """Give a poller that many threads may tell what to wait for, while one waits."""
+    return select.epoll() if hasattr(select, "epoll") else _Once()
+
+
+class _Once:
+    """The same interface, where there is no epoll."""
+
+    def __init__(self) -> None:
+        # Each in a tuple of its own, so that asking again makes a difference.
+        self._wanted: dict[int, tuple[int]] = {}
+        self._news = Wake()
+        self._wanted[self._news.fileno()] = (READABLE,)
+        self.close = self._news.close
+
+    def register(self, number: int, events: int) -> None:
+        self._wanted[number] = (events,)
+        self._news.set()
+
+    modify = register
+
+    def poll(self, pause: float | None, most: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        wanted = self._wanted.copy()
+        for number, (events,) in wanted.items():
+            poll.register(number, events & ~ONCE)
+        ready = poll.poll(None if pause is None else pause * 1000)[:most]
+        self._news.clear()
+        for number, found in ready:
+            # What was closed is ready in its way, and goes like the others.
+            once = wanted[number][0] & ONCE or found & select.POLLNVAL
+            if once and self._wanted.get(number) is wanted[number]:
+                del self._wanted[number]
+        return [one for one in ready if one[0] != self._news.fileno()]
 
 
 def _as_selected(events: int) -> int:

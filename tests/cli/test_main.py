@@ -71,6 +71,8 @@ WRONG = [
     (["serve", "-m", "thred"], ["'thred'", "did you mean 'thread'"]),
     (["serve", "-m", "thread", "--once"], ["--once", "single"]),
     (["serve", "--once"], ["--once", "single"]),
+    (["serve", "--threads", "4"], ["--threads", "--model pool"]),
+    (["serve", "-m", "fork", "--queue-size", "4"], ["--queue-size", "--model pool"]),
     (["serve", "-b", "tcp://x:70000"], ["--bind", "70000"]),
     (["serve", "-b", "http://x"], ["'http'"]),
     (["serve", "--port", "70000"], ["--port", "70000"]),

@@ -53,7 +53,9 @@ def test_the_defaults(outcome: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_has_its_three_ways(name: str, outcome: list[Any], config: Any) -> None:
+def test_every_setting_has_its_three_ways(
+    name: str, outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setting = SETTINGS[name]
     model = ["-m", setting.model or "thread"]
     for word in (name, *setting.aliases):

@@ -17,7 +17,7 @@ import echoframe
 from echoframe.address import Address
 from echoframe.errors import AddressError, EchoframeError, ListenError, SettingError, UnknownHandler
 from echoframe.handlers import Handler, Protocol, Registry
-from echoframe.servers import MODELS, Server, SingleServer, ThreadServer, model_class, serve
+from echoframe.servers import MODELS, Server, ThreadServer, model_class, serve
 from echoframe.servers import base as base_module
 from echoframe.testing import running
 
@@ -126,7 +126,7 @@ def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
 def test_an_unknown_model_is_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match="unknown model 'thraed'; did you mean 'thread'"):
         model_class("thraed")
-    with pytest.raises(SettingError, match="known: fork, prefork, single, thread"):
+    with pytest.raises(SettingError, match="known: fork, pool, prefork, single, thread"):
         serve(echo, "tcp://127.0.0.1:0", model="pigeon")
 
 
@@ -443,6 +443,11 @@ ORDER = {
         "get_request verify_request process_request process_request_thread finish_request "
         "shutdown_request close_request"
     ),
+    # Since these hooks are replaced: whoever has not done so is not asked.
+    "pool": (
+        "get_request verify_request process_request process_request_thread finish_request "
+        "shutdown_request close_request"
+    ),
     "fork": (
         "get_request verify_request process_request close_request "
         "child:finish_request child:shutdown_request child:close_request"
@@ -645,12 +650,7 @@ def test_stop_makes_the_next_handle_request_return(model: str) -> None:
 
 
 def test_the_public_names_are_the_models_classes() -> None:
-    assert list(MODELS.values()) == [
-        SingleServer,
-        ThreadServer,
-        echoframe.ForkServer,
-        echoframe.PreforkServer,
-    ]
+    assert list(MODELS) == ["single", "thread", "fork", "pool", "prefork"]
     for name, cls in MODELS.items():
         assert cls.model == name
         assert getattr(echoframe, cls.__name__) is cls

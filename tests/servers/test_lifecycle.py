@@ -703,7 +703,9 @@ def resident(pid: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it in this way")
-@pytest.mark.parametrize(("model", "count"), [("single", 5000), ("thread", 5000), ("fork", 400)])
+@pytest.mark.parametrize(
+    ("model", "count"), [("single", 5000), ("thread", 5000), ("fork", 400), ("pool", 5000)]
+)
 def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int) -> None:
     with served(MODELS[model], echo, alone=True) as up:
 
@@ -721,7 +723,7 @@ def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "count"), [("thread", 1000), ("fork", 200)])
+@pytest.mark.parametrize(("model", "count"), [("thread", 1000), ("fork", 200), ("pool", 1000)])
 def test_a_thousand_idle_connections_are_drained(model: str, count: int) -> None:
     with contextlib.ExitStack() as stack:
         with served(MODELS[model], echo, max_connections=count + 100, drain_timeout=60) as up:

@@ -14,7 +14,7 @@ from echoframe.servers.settings import SETTINGS, Setting, check_settings
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None:
     assert SETTINGS[setting.name] is setting
-    assert setting.unit in ("connections", "bytes", "seconds", "processes")
+    assert setting.unit in ("connections", "bytes", "seconds", "threads", "processes")
     assert setting.what
     assert setting.reason
     assert setting.flag == "--" + setting.name.replace("_", "-")
@@ -42,6 +42,8 @@ def test_the_documented_defaults_are_these() -> None:
         "drain_timeout": 10.0,
         "drain_quiet": 0.1,
         "linger_timeout": 1.0,
+        "threads": 32,
+        "queue_size": 1024,
         "workers": 0,
         "max_requests": 0,
         "max_requests_jitter": 0,

@@ -1,0 +1,284 @@
+"""pool: a fixed number of threads behind a bounded queue.
+
+    accept ─► queue ─► worker: step ─► parked until the peer speaks ─► queue …
+    accept ─► queue ─► worker: step ─► done
+    accept ─► …
+
+At once       as many conversations as max_connections allows; as many steps as threads
+Memory        shared: handlers see the same objects, so guard what changes
+A slow peer   is parked and keeps no thread; a slow handler keeps one
+Stopping      conversations get the drain time, then their sockets are shut
+Replaces      process_request
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import threading
+import time
+from typing import Any
+
+from .base import Server
+from .conversation import DONE, READ, Goodbye, Handshake, Steps
+from .kernel import shut
+from .lazy import lazy
+from .life import Connection
+from .lifecycle import Lifecycle
+from .rows import CUT, DRAIN, LINGERING, ORDER, TIMEOUT
+from .settings import SETTINGS
+from .watch import READABLE, WRITABLE
+from .workers import Workers
+
+__all__ = ["PoolMixIn", "PoolServer"]
+
+
+class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
+    """A fixed number of threads instead of one for each; for any socketserver server.
+
+    A conversation of messages keeps no thread while it waits for its peer. A
+    socketserver handler class keeps its thread from the first byte to the last, and so
+    does whatever goes through a finish_request() or process_request_thread() that a
+    program has replaced: it may hold things that belong to the thread.
+    """
+
+    threads: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
+    queue_size: int = SETTINGS["queue_size"].default  # type: ignore[assignment]  # a number
+
+    def resize(self, threads: int) -> None:
+        """Let there be so many threads from now on.
+
+        Those that are too many end when they have nothing to do.
+
+        Threads: may be called from any thread, and from a handler.
+        Errors: SettingError for a number that cannot be.
+        """
+        self.threads = SETTINGS["threads"].check(threads)  # type: ignore[assignment]  # a number
+        self._workers.resize()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        connection = self._connection_of(request, client_address)
+        connection.away = True
+        connection.polled = self._parks(request)
+        connection.keeps_worker = not connection.polled and not isinstance(request, tuple)
+        try:
+            self._workers.put(connection)
+        except BaseException as error:
+            connection.away = False
+            if not isinstance(error, OSError | RuntimeError | MemoryError):
+                raise
+            self._starve("starting threads", error)
+            self.shutdown_request(request)
+
+    def _parks(self, request: Any) -> bool:
+        if not isinstance(request, socket.socket):
+            return False
+        if self._parks_messages:
+            return True
+        # A silent peer may park in its handshake; its handler class will not.
+        return isinstance(self, Server) and hasattr(request, "do_handshake")
+
+    @lazy
+    def _parks_messages(self) -> bool:
+        cls = type(self)
+        ours = (
+            cls.process_request_thread is socketserver.ThreadingMixIn.process_request_thread
+            and cls.finish_request is Server.finish_request
+        )
+        return ours and getattr(self, "protocol", None) is not None
+
+    @lazy
+    def _workers(self) -> Workers:
+        return Workers(self, self._step, self._life.wake.set)
+
+    def _adopt(self) -> None:
+        if self._life.pid != os.getpid():
+            workers = vars(self).pop("_workers", None)
+            if workers is not None:
+                # Its threads are another process's.
+                workers.forget()
+        super()._adopt()
+
+    def _has_room(self) -> bool:
+        # They are made when there is somebody to serve: making them takes descriptors.
+        workers, coming = vars(self).get("_workers"), len(self._life.taken)
+        if workers is None:
+            return super()._has_room() and coming < self.queue_size
+        return super()._has_room() and workers.has_room(coming)
+
+    def _end_workers(self) -> None:
+        if "_workers" in vars(self):
+            self._workers.close({one.thread for one in self._life.open.copy().values()})
+
+    # ------------------------------------------------------------- in a worker
+
+    def _step(self, connection: Connection) -> None:
+        connection.thread = threading.get_ident()
+        if not connection.polled:
+            self._hold(connection)
+            return
+        steps = connection.conversation
+        over = True
+        try:
+            if steps is None:
+                connection.request.setblocking(False)
+                steps = connection.conversation = self._first_steps(connection)
+            while True:
+                if connection.ordered > connection.obeyed:
+                    connection.obeyed = connection.ordered
+                    steps.obey()
+                want = steps.step()
+                if want is DONE:
+                    break
+                if self._park(connection, steps, want):
+                    over = False
+                    break
+        except Exception:
+            self.handle_error(connection.request, connection.client_address)
+        finally:
+            if over:
+                self._finish_steps(connection)
+
+    def _hold(self, connection: Connection) -> None:
+        try:
+            self.process_request_thread(connection.request, connection.client_address)
+        finally:
+            if connection.polled:
+                # All that is left is to say goodbye.
+                self._step(connection)
+            else:
+                self._release(connection)
+
+    def _first_steps(self, connection: Connection) -> Steps:
+        server: Any = self
+        if self._parks_messages:
+            steps: Steps = server._conversation(connection.request, connection)
+        else:
+            steps = Handshake(
+                connection.request,
+                self._life.rows.cells,
+                connection.row,
+                handshake_timeout=self.handshake_timeout,
+            )
+        return steps
+
+    def _park(self, connection: Connection, steps: Steps, want: str) -> bool:
+        """Let it wait for its peer; False when it has to take another step now."""
+        ends = connection.ordered >= DRAIN and want is READ
+        if ends and not self._life.rows.cells[connection.row + LINGERING]:
+            # It had not begun when it was ordered to end.
+            return False
+        deadline = steps.deadline
+        if deadline is not None:
+            if time.monotonic() >= deadline:
+                return False
+            if connection.alarm != deadline:
+                connection.alarm = deadline
+                self._set_alarm(connection, deadline)
+        events = READABLE if want is READ else WRITABLE
+        if events != connection.events and not self._wait_for(connection, events):
+            return False
+        workers, number = self._workers, connection.number
+        connection.thread = None
+        workers.parked[number] = connection
+        # From here on it may be somebody else's. Looked at behind the parking: who gives
+        # an order, rings, or finds it ready, finds it parked as well, or is found here.
+        due = connection.ordered > connection.obeyed
+        if deadline is not None and time.monotonic() >= deadline:
+            due = True
+        if due or number in workers.disarmed:
+            return self._look_again(connection, due)
+        return True
+
+    def _wait_for(self, connection: Connection, events: int) -> bool:
+        number, known = connection.number, connection.number >= 0
+        if not known:
+            number = connection.number = connection.request.fileno()
+        try:
+            self._workers.wait_for(number, events, known)
+        except (OSError, ValueError) as error:
+            # The poller takes no more, or was closed long ago.
+            self._starve("waiting for peers", error)
+            connection.ordered = self._life.rows.cells[connection.row + ORDER] = CUT
+            return False
+        connection.events = events
+        return True
+
+    def _look_again(self, connection: Connection, due: bool) -> bool:
+        workers, number = self._workers, connection.number
+        # Nobody closes what is parked without this lock.
+        with self._life.lock:
+            if workers.parked.get(number) is not connection:
+                return True
+            if not due:
+                workers.wait_again(number, connection.events)
+                return True
+            mine = workers.parked.pop(number, None)
+        if mine is not connection:
+            return True
+        connection.thread = threading.get_ident()
+        return False
+
+    def _finish_steps(self, connection: Connection) -> None:
+        steps = connection.conversation
+        if steps is not None:
+            steps.abandon()
+        request = connection.request
+        if isinstance(steps, Handshake) and steps.failure is None and connection.ordered < DRAIN:
+            request.setblocking(True)
+            connection.conversation = None
+            connection.polled, connection.keeps_worker = False, True
+            self._workers.put(connection)
+            return
+        try:
+            if isinstance(steps, Goodbye):
+                self.close_request(request)
+            else:
+                self.shutdown_request(request)
+        finally:
+            connection.thread = None
+            self._release(connection)
+
+    def _say_goodbye(self, request: Any, connection: Connection | None) -> bool:
+        # Called by shutdown_request(), behind a handler class.
+        server: Any = super()
+        if connection is None or not connection.keeps_worker:
+            return bool(server._say_goodbye(request, connection))
+        goodbye = server._goodbye(request, connection)
+        if goodbye is None:
+            return True
+        request.setblocking(False)
+        connection.conversation = goodbye
+        connection.polled, connection.keeps_worker = True, False
+        return False
+
+    # ------------------------------------------------------- deadlines and orders
+
+    def _carry(self, connection: Connection, order: int) -> None:
+        if not connection.polled:
+            super()._carry(connection, order)
+            return
+        if order >= TIMEOUT:
+            try:
+                shut(connection.request, socket.SHUT_RDWR)
+            except OSError:
+                # It has gone already.
+                pass
+        # A worker that has it at this moment finds the order when it wants to park it.
+        self._workers.claim(connection.number)
+
+    def _ring(self, connection: Connection) -> None:
+        self._workers.claim(connection.number)
+
+
+# The mix-in stands first: its process_request() is what this model replaces.
+class PoolServer(PoolMixIn, Server):
+    """Serve all connections with a fixed number of threads."""
+
+    model = "pool"
+    at_once = "max_connections"
+    # As in thread: a handler that never returns must not keep the program from ending.
+    daemon_threads = True
+    # To wake a worker costs about what an accept does.
+    batch = 64
