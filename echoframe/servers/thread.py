@@ -42,13 +42,10 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
-        connection.away = True
         try:
             self._run_in_a_thread(connection)
-        except BaseException as error:
+        except (RuntimeError, MemoryError) as error:
             connection.away = False
-            if not isinstance(error, RuntimeError | MemoryError):
-                raise
             self._starve("starting threads", error)
             self.shutdown_request(request)
 
@@ -60,10 +57,14 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
         while idle:
             thread = idle.pop()
             if thread.daemon == self.daemon_threads:
+                connection.away = True
                 thread.go_on(connection)
                 return
             thread.go_on(None)
-        _Thread(self, connection).start()
+        thread = _Thread(self, connection)
+        # Whoever interrupts start() comes too late: it waits for a thread that runs.
+        connection.away = True
+        thread.start()
 
     @lazy
     def _idle_threads(self) -> list[_Thread]:

@@ -13,6 +13,7 @@ Nothing here knows what a step is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -120,7 +121,9 @@ class Workers:
             try:
                 self._rouse(1)
             except BaseException:
-                self.ready.remove(item)
+                # Unless somebody has come to it all the same.
+                with contextlib.suppress(ValueError):
+                    self.ready.remove(item)
                 raise
 
     def wait_for(self, number: int, events: int, known: bool) -> None:

@@ -601,7 +601,9 @@ def test_a_server_without_descriptors_rests_and_recovers(model: str, left: int, 
     def work(notes: Notes) -> None:
         # All of its processes lack them, and all get some back.
         os.setpgid(0, 0)
-        server = own(model, Own)("tcp://127.0.0.1:0", echo, **one_worker(model))
+        # A pool needs more of them than its worker keeps, before its first connection.
+        inner = {"inner": "thread"} if model == "prefork" else {}
+        server = own(model, Own)("tcp://127.0.0.1:0", echo, **one_worker(model), **inner)
         notes.write(str(server.address))
         server.run()
 
