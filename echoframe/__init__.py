@@ -42,6 +42,7 @@ from .handlers import CommandHandler, EchoHandler, Handler, Registry, Reply, com
 from .probing import probe
 from .servers import (
     MODELS,
+    AioServer,
     ForkingMixIn,
     ForkServer,
     Report,
@@ -61,6 +62,7 @@ __all__ = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "AioServer",
     "MODELS",
     # the same mechanisms for servers that exist already
     "ThreadingMixIn",

@@ -14,6 +14,7 @@ NAMES = [
     "SingleServer",
     "ThreadServer",
     "ForkServer",
+    "AioServer",
     "MODELS",
     "ThreadingMixIn",
     "ForkingMixIn",

@@ -3,6 +3,7 @@
 single    accept → converse → accept → converse …
 thread    accept → thread: converse
 fork      accept → process: converse
+aio       wait for whoever is ready → one call of that conversation → wait, on asyncio's loop
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import SettingError, suggest
 from ..handlers import HandlerSpec
+from .aio import AioServer
 from .base import Server
 from .fork import ForkingMixIn, ForkServer
 from .life import Report
@@ -22,6 +24,7 @@ from .thread import ThreadingMixIn, ThreadServer
 __all__ = [
     "MODELS",
     "SETTINGS",
+    "AioServer",
     "ForkServer",
     "ForkingMixIn",
     "Lifecycle",
@@ -38,7 +41,7 @@ __all__ = [
 # Read by the command line, the tests and the docs: a new model is one file and
 # one line here.
 MODELS: dict[str, type[Server]] = {
-    server.model: server for server in (SingleServer, ThreadServer, ForkServer)
+    server.model: server for server in (SingleServer, ThreadServer, ForkServer, AioServer)
 }
 
 

@@ -14,7 +14,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..address import Address
 from ..errors import SettingError
@@ -43,6 +43,8 @@ logger = logging.getLogger("echoframe.server")
 # The C method: a forked child comes by here, and pays for each page of Python that
 # it touches.
 _detach = socket.SocketType.detach
+
+Talked = TypeVar("Talked", bound=Session)
 
 
 class Server(Lifecycle, socketserver.TCPServer):
@@ -84,6 +86,13 @@ class Server(Lifecycle, socketserver.TCPServer):
     # How many connections to accept before the first of their conversations begins.
     batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
+    runs_handler_classes: ClassVar[bool] = True
+    # Conversations go on only while somebody serves: in that thread they all run.
+    only_while_serving: ClassVar[bool] = False
+    # socketserver's hooks that this model never comes by.
+    unused_hooks: ClassVar[tuple[str, ...]] = ()
+    # Whose loop it runs on, if it is somebody else's.
+    runs_on: str = ""
 
     idle_timeout = SETTINGS["idle_timeout"].default  # type: ignore[assignment]  # seconds
     allow_reuse_address = True
@@ -137,6 +146,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         if not self._places:
             raise SettingError("a server needs at least one address")
         self.listeners: list[Listener] = []
+        self._refuse_unused_hooks()
         handler = self._understand(RequestHandlerClass, registry, framing)
         self._context = self._read_certificates()
         # Not TCPServer's: sockets are made by the transports.
@@ -152,6 +162,15 @@ class Server(Lifecycle, socketserver.TCPServer):
                 self.server_close()
                 raise
 
+    def _refuse_unused_hooks(self) -> None:
+        for name in self.unused_hooks:
+            if getattr(type(self), name, None) is not getattr(Server, name, None):
+                raise SettingError(
+                    f"{type(self).__name__} has a {name}() of its own, and the model "
+                    f"{self.model!r} never calls it, since no conversation has a thread there; "
+                    "choose another model, or extend process_request() or shutdown_request()"
+                )
+
     def _understand(
         self, spec: HandlerSpec, own: Registry | None, framing: FramingSpec | None
     ) -> Any:
@@ -164,6 +183,12 @@ class Server(Lifecycle, socketserver.TCPServer):
                     f"{found.__name__} is neither an echoframe.Handler nor a "
                     "socketserver.BaseRequestHandler; make it a subclass of one of them"
                 )
+            if not self.runs_handler_classes:
+                name = getattr(found, "__name__", type(found).__name__)
+                raise SettingError(
+                    f"{name} reads its socket itself and would hold up everybody on the model "
+                    f"{self.model!r}; choose another model, or write an echoframe.Handler"
+                )
             if framing is not None:
                 raise SettingError(
                     "a framing finds messages for a handler of messages; a socketserver handler "
@@ -171,11 +196,11 @@ class Server(Lifecycle, socketserver.TCPServer):
                 )
             return found
         self.protocol = protocol = names.find(found)
-        asks = [getattr(protocol.handler, name, protocol.handler) for name in _ASKED]
-        if any(map(runs_async, asks)) and not self.runs_async_handlers:
+        if not self.runs_async_handlers and awaits(protocol):
             raise SettingError(
                 f"the handler {protocol.name!r} is asynchronous, and the model {self.model!r} "
-                "waits for nothing asynchronous; write it as a plain function"
+                "waits for nothing asynchronous; choose the model 'aio', or write it as a plain "
+                "function"
             )
         if framing is not None and all(place.scheme == "udp" for place in self._places):
             raise SettingError("a datagram is a message: a framing has no meaning for udp")
@@ -319,6 +344,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Take what arrived at the listener that is ready. May be replaced."""
         listener: Listener = self._life.ready or self.listeners[0]
+        return self._take_from(listener)
+
+    def _take_from(self, listener: Listener) -> tuple[Any, Any]:
         return listener.accept()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -346,22 +374,13 @@ class Server(Lifecycle, socketserver.TCPServer):
             if self._shakes_hands(request, connection):
                 super().finish_request(request, client_address)
             return
-        peer = None if connection is None else ConnectedPeer(self, connection)
-        trace = log_received if self.log_messages else None
         if isinstance(request, tuple):
             message, sock = request
-            if len(message) > self.max_message:
-                logger.info(
-                    "dropped a datagram of %d bytes: longer than %d (max_message)",
-                    len(message),
-                    self.max_message,
-                )
-                return
-            answer_datagram(protocol.open(peer), message, sock, client_address, trace)
+            if self._fits(message):
+                handler = protocol.open(self._peer(connection))
+                answer_datagram(handler, message, sock, client_address, self._trace())
             return
-        session = Session(
-            protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
-        )
+        session = self._new_session(Session, protocol, connection)
         cells, row = self._cells_of(connection)
         conversation = Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
@@ -370,6 +389,32 @@ class Server(Lifecycle, socketserver.TCPServer):
             connection.conversation = conversation
         conversation.door = self._life.door.shut
         conversation.run()
+
+    def _new_session(
+        self, kind: type[Talked], protocol: Protocol, connection: Connection | None
+    ) -> Talked:
+        return kind(
+            protocol.open(self._peer(connection)),
+            self._new_framing(),
+            write_buffer=self.write_buffer,
+            trace=self._trace(),
+        )
+
+    def _peer(self, connection: Connection | None) -> Peer | None:
+        return None if connection is None else ConnectedPeer(self, connection)
+
+    def _trace(self) -> Callable[[bytes], None] | None:
+        return log_received if self.log_messages else None
+
+    def _fits(self, datagram: bytes) -> bool:
+        if len(datagram) <= self.max_message:
+            return True
+        logger.info(
+            "dropped a datagram of %d bytes: longer than %d (max_message)",
+            len(datagram),
+            self.max_message,
+        )
+        return False
 
     def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
         # Before a handler class; a conversation of messages does it itself.
@@ -440,7 +485,8 @@ class ConnectedPeer(Peer):
     def tls(self) -> TlsFacts | None:
         # Kept: when the conversation is over the socket does not know any more.
         if self._facts is None:
-            self._facts = facts_of(self._connection.request)
+            connection = self._connection
+            self._facts = facts_of(connection.encryption or connection.request)
         return self._facts
 
     @property
@@ -473,6 +519,14 @@ def is_handler_class(found: Any) -> bool:
     if code is None:
         return False
     return bool(code.co_argcount - len(found.__defaults__ or ()) == 3)
+
+
+def awaits(protocol: Protocol) -> bool:
+    """Tell whether a handler of messages answers, or greets, asynchronously."""
+    made = protocol.handler
+    while isinstance(made, functools.partial) and isinstance(made.func, functools.partial | type):
+        made = made.func
+    return any(runs_async(getattr(made, name, made)) for name in _ASKED)
 
 
 def _takes_nothing(kind: type) -> bool:

@@ -10,9 +10,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from .conversation import Steps
 from .door import Door
 from .kernel import shut
 from .lazy import lazy
@@ -40,6 +39,18 @@ class Report(NamedTuple):
     seconds: float
 
 
+class Talking(Protocol):
+    """What a conversation tells, and is told, about its end."""
+
+    @property
+    def waits(self) -> bool: ...
+
+    @property
+    def unfinished(self) -> int: ...
+
+    def obey(self) -> None: ...
+
+
 class Connection:
     """An open connection, as the process that accepted it knows it."""
 
@@ -52,7 +63,9 @@ class Connection:
     thread: int | None = None
     pid: int | None = None
     # Set where a message handler's conversation runs in this process.
-    conversation: Steps | None = None
+    conversation: Talking | None = None
+    # What knows of its TLS, where the request itself does not.
+    encryption: Any = None
     # Its conversation was handed to another thread or process, which will release it.
     away = False
     # Its socket is being closed: nobody may shut it any more, since its number may
@@ -110,12 +123,15 @@ class Life:
     arrivals = 0
 
     def __init__(
-        self, permits: Callable[[], int], woken: Callable[[], object], many: bool = False
+        self,
+        permits: Callable[[], int],
+        woken: Callable[[], object],
+        make_watch: Callable[[], Watch],
     ) -> None:
         self.pid = os.getpid()
         self._permits = permits
         self._woken = woken
-        self._many = many
+        self._make_watch = make_watch
         # By the identity of the request, since a datagram's is a plain tuple.
         self.open: dict[int, Connection] = {}
         # Held for moments: while a socket is shut or let go, and while the table changes.
@@ -138,7 +154,7 @@ class Life:
     def new_watch(self) -> None:
         """Have a wake-up descriptor and a watch that no other process has."""
         self.wake = Wake()
-        self.watch = Watch(self._many)
+        self.watch = self._make_watch()
         self.watch.add(self.wake.fileno(), self._woken)
         # The descriptors of the listeners that it watches.
         self.listened: list[int] = []

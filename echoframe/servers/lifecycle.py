@@ -38,7 +38,7 @@ logger = logging.getLogger("echoframe.server")
 GRACE = 1.0
 
 
-class _SecondSignal(BaseException):
+class SecondSignal(BaseException):
     """Ends a conversation that runs in the main thread, where a signal handler can."""
 
 
@@ -127,8 +127,7 @@ class Lifecycle(Accepting):
             # A forked child has copies of the listeners, and nothing else of ours.
             self._close_listeners()
             return Report(0, 0, 0, (), 0.0)
-        me = threading.get_ident()
-        if any(connection.thread == me for connection in life.open.copy().values()):
+        if self._in_a_handler():
             raise RuntimeError(
                 "close() waits for all conversations, so a handler cannot call it; call stop()"
             )
@@ -137,6 +136,10 @@ class Lifecycle(Accepting):
             if self.report is None:
                 self.report = self._close(drain)
             return self.report
+
+    def _in_a_handler(self) -> bool:
+        me = threading.get_ident()
+        return any(connection.thread == me for connection in self._life.open.copy().values())
 
     def run(self) -> Report:
         """serve_forever() until SIGINT or SIGTERM, then close().
@@ -163,7 +166,7 @@ class Lifecycle(Accepting):
         try:
             try:
                 self.serve_forever()
-            except _SecondSignal:
+            except SecondSignal:
                 pass
             self.server_close()
             return self.close()
@@ -295,4 +298,4 @@ class Lifecycle(Accepting):
             if connection.thread == me:
                 # The conversation has this very thread, and may be deaf to its socket.
                 connection.ordered = life.rows.cells[connection.row + ORDER] = CUT
-                raise _SecondSignal
+                raise SecondSignal
