@@ -55,6 +55,7 @@ class AioServer(Server):
     runs_async_handlers = True
     runs_handler_classes = False
     only_while_serving = True
+    encrypted_by_others = True
     unused_hooks = ("finish_request", "process_request_thread")
     # The loop looks at the deadlines itself.
     keeps_time = False

@@ -91,6 +91,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     only_while_serving: ClassVar[bool] = False
     # socketserver's hooks that this model never comes by.
     unused_hooks: ClassVar[tuple[str, ...]] = ()
+    # TLS is asyncio's here, which tells a peer nothing when it refuses its handshake, and
+    # for which both sides end together.
+    encrypted_by_others: ClassVar[bool] = False
     # Whose loop it runs on, if it is somebody else's.
     runs_on: str = ""
 

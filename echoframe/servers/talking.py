@@ -119,6 +119,9 @@ class Talk:
 
     def pause_writing(self) -> None:
         self._full = True
+        if not self.session.closing:
+            # Who does not read is not read from.
+            self._listen(False)
 
     def resume_writing(self) -> None:
         self._full = False
@@ -127,6 +130,8 @@ class Talk:
                 self._room.set_result(None)
         elif self.session.busy:
             self._go_on()
+        else:
+            self._listen()
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._gone = True
@@ -201,7 +206,7 @@ class Talk:
         if self._gone:
             return
         if not session.busy:
-            self._listen()
+            self._listen(not self._full)
         elif session.closing:
             if self._task is None:
                 self._part()
@@ -284,7 +289,8 @@ class Talk:
         if self._parting:
             return
         # From now on it is full as long as anything at all is left to be sent.
-        transport.set_write_buffer_limits(high=0)
+        # (Over TLS, asyncio counts "full" from the limit itself on.)
+        transport.set_write_buffer_limits(high=0 if self.connection.encryption is None else 1)
         if self._full:
             return
         self._parting = True

@@ -18,6 +18,7 @@ import pytest
 from echoframe import AioServer, Handler, Reply, SettingError
 from echoframe.testing import running
 
+from ..certificates import Certificates
 from ..helpers import (
     DEADLINE,
     Gate,
@@ -185,6 +186,49 @@ def test_close_goes_on_without_a_deaf_handler_and_the_loop_ends_behind_it(
         gate.open()
         thread.join(DEADLINE)
         assert not thread.is_alive()
+
+
+@both_loops
+def test_tls_with_its_beginning_and_its_end(
+    uvloop: bool, certificates: Certificates, notes: Notes
+) -> None:
+    data = os.urandom(1 << 20)
+    settings: dict[str, Any] = {**certificates.settings, "uvloop": uvloop}
+    with (
+        running("echo", "aio", "tls", **settings) as up,
+        up.client("echo", tls=certificates.ca, timeout=DEADLINE) as client,
+    ):
+        assert client.ask(data) == data
+        client.send(b"rest")
+        client.half_close()
+        assert b"".join(client) == b"rest"
+    with running(noting(notes, later), "aio", "tls", **settings) as up:
+        with up.client(tls=certificates.ca, timeout=DEADLINE) as client:
+            assert client.ask(b"hello") == b"hello"
+        assert notes.take(2) == ["open", "close peer"]
+        idle = up.client(tls=certificates.ca, timeout=DEADLINE)
+        assert idle.ask(b"hello") == b"hello"
+    with idle:
+        assert list(idle) == []
+    assert notes.take(2) == ["open", "close drain"]
+    assert up.report is not None
+    assert up.report[:3] == (2, 1, 0)
+    # Nobody waited for the word with which the peer would end, too.
+    assert up.report.seconds < 1
+
+
+@both_loops
+def test_a_handler_knows_the_facts_of_tls(uvloop: bool, certificates: Certificates) -> None:
+    class Telling(Handler):
+        def on_message(self, message: bytes) -> str:
+            return self.peer.tls.version
+
+    settings: dict[str, Any] = {**certificates.settings, "uvloop": uvloop}
+    with (
+        running(Telling, "aio", "tls", **settings) as up,
+        up.client(tls=certificates.ca, timeout=DEADLINE) as client,
+    ):
+        assert client.ask(b"?") == b"TLSv1.3"
 
 
 # ------------------------------------------------------------ to be awaited
