@@ -221,7 +221,7 @@ def test_tls_with_its_beginning_and_its_end(
 def test_a_handler_knows_the_facts_of_tls(uvloop: bool, certificates: Certificates) -> None:
     class Telling(Handler):
         def on_message(self, message: bytes) -> str:
-            return self.peer.tls.version
+            return str(self.peer.tls.version)
 
     settings: dict[str, Any] = {**certificates.settings, "uvloop": uvloop}
     with (
