@@ -43,6 +43,7 @@ from .handlers import CommandHandler, EchoHandler, Handler, Registry, Reply, com
 from .probing import probe
 from .servers import (
     MODELS,
+    AioServer,
     ForkingMixIn,
     ForkServer,
     PoolMixIn,
@@ -68,6 +69,7 @@ __all__ = [
     "ForkServer",
     "PoolServer",
     "PreforkServer",
+    "AioServer",
     "MODELS",
     # the same mechanisms for servers that exist already
     "ThreadingMixIn",

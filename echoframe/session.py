@@ -18,17 +18,21 @@ How to drive one, whatever the model:
         read
         out = session.feed(data), or session.end() at the end of input
     session.close(reason)
+
+A handler that answers asynchronously needs an AwaitingSession, which says what
+there is to await; nothing here awaits it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from .errors import ProtocolError
 from .framing import Framing, RawFraming
-from .handlers.base import Answer, Handler, replies
+from .handlers.base import Answer, Handler, is_asynchronous, replies
 
-__all__ = ["WRITE_BUFFER", "Session"]
+__all__ = ["WRITE_BUFFER", "AwaitingSession", "Session"]
 
 # What may wait to be sent before the next message is answered: enough for a full
 # socket buffer to be refilled in one go, and all that a peer who never reads costs.
@@ -59,6 +63,8 @@ class Session:
     draining = False
     _ended = False
     _source: Iterator[tuple[bytes | None, bool]] | None = None
+    # How an answer is understood.
+    _replies = staticmethod(replies)
 
     def __init__(
         self,
@@ -91,7 +97,7 @@ class Session:
         if type(self.handler).on_open is Handler.on_open:
             return b""
         try:
-            self._source = replies(self.handler.on_open())
+            self._source = self._replies(self.handler.on_open())
         except Exception as error:
             return self._fail(error)
         return self.more()
@@ -110,7 +116,7 @@ class Session:
                 return self._fail(error)
             if answer.__class__ is bytes:
                 return answer
-            self._source = replies(answer)
+            self._source = self._replies(answer)
             return self.more()
 
         return feed
@@ -180,7 +186,7 @@ class Session:
                 answer = self._on_message(message)
                 if answer.__class__ is bytes:
                     return self.framing.wrap(answer)
-                self._source = source = replies(answer)
+                self._source = source = self._replies(answer)
             for data, close in source:
                 if close:
                     self._hang_up("reply")
@@ -252,6 +258,55 @@ class Session:
         except Exception as error:
             if self.failure is None:
                 self.failure = error
+
+
+class AwaitingSession(Session):
+    """A session whose handler may also answer asynchronously.
+
+    Such an answer is kept in `awaiting`, and the session is busy; whoever drives it
+    awaits that answer, gives what comes of it to resume(), piece by piece and each
+    as a plain answer, and at the end calls resumed(). What the handler raises
+    meanwhile goes to fail().
+    """
+
+    # What has to be awaited, or iterated asynchronously; None while there is nothing.
+    awaiting: Any = None
+
+    def _replies(self, answer: Answer) -> Iterator[tuple[bytes | None, bool]]:
+        if is_asynchronous(answer):
+            self.awaiting = answer
+            return replies(None)
+        return replies(answer)
+
+    def resume(self, answer: Answer) -> bytes:
+        """Take a piece of what was awaited; give what to send, as feed() does."""
+        self._source = replies(answer)
+        return self.more()
+
+    def resumed(self) -> bytes:
+        """Nothing more comes of what was awaited; give what comes behind it."""
+        self.awaiting = None
+        return self.more()
+
+    def fail(self, error: Exception) -> None:
+        """Hang up, since the handler raised this."""
+        self.awaiting = None
+        self._fail(error)
+
+    def end(self, reason: str = "peer") -> bytes:
+        if reason == "peer" and self.awaiting is not None:
+            self._ended = True
+            return b""
+        return super().end(reason)
+
+    def more(self) -> bytes:
+        out = super().more()
+        if self.awaiting is not None:
+            self.busy = True
+        return out
+
+    def _next_message(self) -> bytes | None:
+        return None if self.awaiting is not None else super()._next_message()
 
 
 def _no_more(data: bytes) -> bytes:

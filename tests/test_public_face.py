@@ -16,6 +16,7 @@ NAMES = [
     "ForkServer",
     "PoolServer",
     "PreforkServer",
+    "AioServer",
     "MODELS",
     "ThreadingMixIn",
     "ForkingMixIn",

@@ -18,8 +18,8 @@ from echoframe.framing import (
     LineFraming,
     RawFraming,
 )
-from echoframe.handlers import EchoHandler, FunctionHandler, Handler, Reply
-from echoframe.session import Session
+from echoframe.handlers import Answer, EchoHandler, FunctionHandler, Handler, Reply
+from echoframe.session import AwaitingSession, Session
 
 
 def session_of(
@@ -685,3 +685,110 @@ def test_the_short_way_for_raw_says_the_same_as_the_long_one(answer: Any) -> Non
         assert session.feed(b"?") == b"ok"
         assert session.end() == b""
         assert session.reason == "peer"
+
+
+# ------------------------------------------------------------- to be awaited
+
+
+class Promise:
+    """What a handler gives where its answer comes later."""
+
+    def __await__(self) -> Any:
+        raise AssertionError("a session awaits nothing")
+
+
+def awaiting_session(answer: Callable[[bytes], Answer], framing: Framing) -> AwaitingSession:
+    return AwaitingSession(FunctionHandler(answer), framing)
+
+
+def later_at(word: bytes) -> Callable[[bytes], Answer]:
+    return lambda message: Promise() if message == word else message
+
+
+@pytest.mark.parametrize("framing", [LineFraming, RawFraming])
+def test_what_is_to_be_awaited_is_kept_and_makes_the_session_busy(framing: Any) -> None:
+    session = awaiting_session(lambda message: Promise(), framing())
+    assert session.feed(b"one\n") == b""
+    assert session.awaiting is not None
+    assert (session.busy, session.pending, session.closing) == (True, False, False)
+    assert session.resume([b"a", b"b"]).replace(b"\n", b"") == b"ab"
+    assert session.busy
+    assert session.resumed() == b""
+    assert not session.busy
+
+
+def test_messages_behind_one_that_is_awaited_wait_their_turn() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    assert session.feed(b"one\nlater\ntwo\nlater\nthr") == b"one\n"
+    assert session.feed(b"ee\n") == b""
+    assert session.resume(b"then") == b"then\n"
+    assert session.resumed() == b"two\n"
+    assert session.awaiting is not None
+    assert session.resumed() == b"three\n"
+    assert not session.busy
+
+
+def test_the_end_of_input_waits_for_what_is_awaited() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    session.feed(b"later\nunfinished")
+    assert session.end() == b""
+    assert not session.closing
+    assert session.resume(b"then") == b"then\n"
+    assert session.resumed() == b"unfinished"
+    assert (session.closing, session.reason) == (True, "peer")
+
+
+def test_any_other_end_does_not_wait() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    session.feed(b"later\n")
+    assert session.end("cut") == b""
+    assert (session.closing, session.reason) == (True, "cut")
+    session.close("peer")
+    assert session.reason == "cut"
+
+
+def test_what_is_raised_while_it_is_awaited_is_a_failure_like_any_other() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    session.feed(b"later\nbehind\n")
+    error = RuntimeError("late")
+    session.fail(error)
+    assert (session.failure, session.reason) == (error, "error")
+    assert (session.awaiting, session.closing) == (None, True)
+
+
+def test_a_reply_that_was_awaited_may_hang_up() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    session.feed(b"later\nbehind\n")
+    assert session.resume(Reply(b"bye", close=True)) == b"bye\n"
+    assert (session.closing, session.reason) == (True, "reply")
+
+
+def test_a_greeting_may_be_awaited() -> None:
+    class Late(Handler):
+        def on_open(self) -> Answer:
+            return Promise()
+
+        def on_message(self, message: bytes) -> Answer:
+            return message
+
+    session = AwaitingSession(Late(), LineFraming())
+    assert session.open() == b""
+    assert session.busy
+    assert session.feed(b"one\n") == b""
+    assert session.resume(b"welcome") == b"welcome\n"
+    assert session.resumed() == b"one\n"
+
+
+def test_a_drain_ends_behind_what_is_awaited() -> None:
+    session = awaiting_session(later_at(b"later"), LineFraming())
+    session.feed(b"later\n")
+    session.drain()
+    assert session.resume(b"then") == b"then\n"
+    assert session.resumed() == b""
+    assert (session.closing, session.reason) == (True, "drain")
+
+
+def test_a_plain_session_refuses_what_would_have_to_be_awaited() -> None:
+    session = session_of(lambda message: Promise(), LineFraming())
+    session.feed(b"one\n")
+    assert isinstance(session.failure, TypeError)

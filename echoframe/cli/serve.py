@@ -226,7 +226,8 @@ def run(given: Any) -> int:
         with server:
             with _port_file(server, values.get("port_file")):
                 _tell_ready(server, values.get("ready_fd"))
-                logger.info("Try it: %s", _try_it(server, values.get("framing")))
+                on = f", on {server.runs_on}" if server.runs_on else ""
+                logger.info("Try it%s: %s", on, _try_it(server, values.get("framing")))
                 report = server.run()
             # What is over can no longer be stopped.
             signals.stop = _nothing

@@ -5,13 +5,22 @@ Nothing here holds a socket, so a handler runs on every model and in a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
 from ..framing import FramingSpec
 
-__all__ = ["Answer", "FunctionHandler", "Handler", "Peer", "Reply", "replies", "runs_async"]
+__all__ = [
+    "Answer",
+    "FunctionHandler",
+    "Handler",
+    "Peer",
+    "Reply",
+    "is_asynchronous",
+    "replies",
+    "runs_async",
+]
 
 
 Data = bytes | bytearray | memoryview
@@ -40,8 +49,9 @@ class Reply:
     __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 
 
-# What a handler may return. The order in which it is understood is in replies().
-Answer = Data | str | None | Reply | Iterable[Any]
+# What a handler may return. The order in which it is understood is in replies(), and
+# what is asynchronous stands for what will come of it, where a model awaits it.
+Answer = Data | str | None | Reply | Iterable[Any] | Awaitable[Any] | AsyncIterable[Any]
 
 
 class Peer:
@@ -99,7 +109,8 @@ class Handler:
         """Answer one message. Must be replaced.
 
         Returns bytes-like data, str (UTF-8), a Reply, None (no reply), or an
-        iterable of those, which is pulled only as fast as the peer reads.
+        iterable of those, which is pulled only as fast as the peer reads. On the
+        model aio it may be a coroutine or an asynchronous generator.
         """
         raise NotImplementedError(f"{type(self).__name__} has no on_message()")
 
@@ -184,6 +195,12 @@ def _unusable(answer: object) -> TypeError:
         "a handler returns bytes, str, Reply, None or an iterable of those, "
         f"not {type(answer).__name__}"
     )
+
+
+def is_asynchronous(answer: Any) -> bool:
+    """Tell whether what a handler returned is still to be awaited, or iterated so."""
+    kind = type(answer)
+    return hasattr(kind, "__await__") or hasattr(kind, "__aiter__")
 
 
 def runs_async(function: Any) -> bool:

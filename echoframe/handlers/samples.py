@@ -1,14 +1,15 @@
-"""upper, wait and work: the smallest handler, and two that show what a model is for.
+"""upper, wait, work and async-wait: the smallest handler, and what shows what a model is for.
 
-`wait` and `work` take a message that is a decimal number as milliseconds, and 50
-for any other. `wait` blocks on every model, since what happens then is the point.
+The last three take a message that is a decimal number as milliseconds, and 50 for
+any other. `wait` blocks on every model, since what happens then is the point;
+`async-wait` is how it is meant to be done on aio, the only model that runs it.
 """
 
 from __future__ import annotations
 
 import time
 
-__all__ = ["upper", "wait", "work"]
+__all__ = ["async_wait", "upper", "wait", "work"]
 
 DEFAULT_MS = 50.0
 # A minute: nobody compares models with more, and a peer's number must not keep a
@@ -24,6 +25,14 @@ def upper(message: bytes) -> bytes:
 def wait(message: bytes) -> bytes:
     """Wait as many milliseconds as the message says, then send it back."""
     time.sleep(_milliseconds(message) / 1000)
+    return message
+
+
+async def async_wait(message: bytes) -> bytes:
+    """Await as many milliseconds as the message says, then send it back (aio only)."""
+    import asyncio
+
+    await asyncio.sleep(_milliseconds(message) / 1000)
     return message
 
 

@@ -5,6 +5,7 @@ thread    accept → thread: converse
 fork      accept → process: converse
 pool      accept → queue → one of N threads: a step → parked until the peer speaks
 prefork   N processes, each:  accept → converse, in a model of its own
+aio       wait for whoever is ready → one call of that conversation → wait, on asyncio's loop
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from ..errors import SettingError, suggest
 from ..handlers import HandlerSpec
+from .aio import AioServer
 from .base import Server
 from .fork import ForkingMixIn, ForkServer
 from .life import Report
@@ -26,6 +28,7 @@ from .thread import ThreadingMixIn, ThreadServer
 __all__ = [
     "MODELS",
     "SETTINGS",
+    "AioServer",
     "ForkServer",
     "ForkingMixIn",
     "Lifecycle",
@@ -47,7 +50,7 @@ __all__ = [
 # one line here.
 MODELS: dict[str, type[Server]] = {
     server.model: server
-    for server in (SingleServer, ThreadServer, ForkServer, PoolServer, PreforkServer)
+    for server in (SingleServer, ThreadServer, ForkServer, PoolServer, PreforkServer, AioServer)
 }
 
 

@@ -88,7 +88,7 @@ class Accepting(Tending):
                 resting = max(life.rest_until - now, 0.0)
                 life.rest_until = life.rest_until if resting else 0.0
                 pause = _sooner(pause, resting or None)
-                if deadline is not None:
+                if deadline is not None and self._waits_for_one():
                     if now >= deadline:
                         return False
                     pause = _sooner(pause, deadline - now)
@@ -112,6 +112,10 @@ class Accepting(Tending):
     def _was_once(self, before: int) -> bool:
         """handle_request() has done its part. May be replaced."""
         return self._life.arrivals != before
+
+    def _waits_for_one(self) -> bool:
+        """Nobody has come yet for whom handle_request() would stay. May be replaced."""
+        return True
 
     def _listen_to(self, listeners: list[Any]) -> None:
         life = self._life
@@ -199,12 +203,12 @@ class Accepting(Tending):
         life = self._life
         connection = Connection(request, client_address, life.rows.take(), life.ready)
         life.open[id(request)] = connection
-        keeper = life.keeper
-        if keeper is None:
-            if self.keeps_time:
+        if self.keeps_time:
+            keeper = life.keeper
+            if keeper is None:
                 self._start_keeper()
-        elif keeper.asleep and self.idle_timeout:
-            keeper.wake.set()
+            elif keeper.asleep and self.idle_timeout:
+                keeper.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._name(connection)
             self._log_accepted(connection)
@@ -213,7 +217,7 @@ class Accepting(Tending):
     def _start_keeper(self) -> None:
         keeper = None
         try:
-            keeper = Keeper(self._tend)
+            keeper = Keeper(self._keep)
             keeper.start()
         except (OSError, RuntimeError) as error:
             # No descriptor, no thread: the next connection tries again.
@@ -222,6 +226,10 @@ class Accepting(Tending):
             self._starve("watching deadlines", error)
         else:
             self._life.keeper = keeper
+
+    def _keep(self) -> float | None:
+        """What the keeper's thread does; in how many seconds to do it again."""
+        return self._tend()
 
     def _connection_of(self, request: Any, client_address: Any) -> Connection:
         """The connection of a request that process_request() was given."""

@@ -15,12 +15,12 @@ import socketserver
 import threading
 from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
-from ..handlers import Handler, HandlerSpec, Peer, Registry, registry, runs_async
+from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
 from ..session import Session
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
@@ -44,6 +44,8 @@ logger = logging.getLogger("echoframe.server")
 # The C method: a forked child comes by here, and pays for each page of Python that
 # it touches.
 _detach = socket.SocketType.detach
+
+Talked = TypeVar("Talked", bound=Session)
 
 
 class Server(Lifecycle, socketserver.TCPServer):
@@ -85,6 +87,16 @@ class Server(Lifecycle, socketserver.TCPServer):
     # How many connections to accept before the first of their conversations begins.
     batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
+    runs_handler_classes: ClassVar[bool] = True
+    # Conversations go on only while somebody serves: in that thread they all run.
+    only_while_serving: ClassVar[bool] = False
+    # socketserver's hooks that this model never comes by.
+    unused_hooks: ClassVar[tuple[str, ...]] = ()
+    # TLS is asyncio's here, which tells a peer nothing when it refuses its handshake, and
+    # for which both sides end together.
+    encrypted_by_others: ClassVar[bool] = False
+    # Whose loop it runs on, if it is somebody else's.
+    runs_on: str = ""
 
     idle_timeout = SETTINGS["idle_timeout"].default  # type: ignore[assignment]  # seconds
     allow_reuse_address = True
@@ -135,6 +147,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         if not self._places:
             raise SettingError("a server needs at least one address")
         self.listeners: list[Listener] = []
+        self._refuse_unused_hooks()
         handler = self._understand(RequestHandlerClass, registry, framing)
         self._context = self._read_certificates()
         # Not TCPServer's: sockets are made by the transports.
@@ -150,6 +163,15 @@ class Server(Lifecycle, socketserver.TCPServer):
                 self.server_close()
                 raise
 
+    def _refuse_unused_hooks(self) -> None:
+        for name in self.unused_hooks:
+            if getattr(type(self), name, None) is not getattr(Server, name, None):
+                raise SettingError(
+                    f"{type(self).__name__} has a {name}() of its own, and the model "
+                    f"{self.model!r} never calls it, since no conversation has a thread there; "
+                    "choose another model, or extend process_request() or shutdown_request()"
+                )
+
     def _understand(
         self, spec: HandlerSpec, own: Registry | None, framing: FramingSpec | None
     ) -> Any:
@@ -162,6 +184,12 @@ class Server(Lifecycle, socketserver.TCPServer):
                     f"{found.__name__} is neither an echoframe.Handler nor a "
                     "socketserver.BaseRequestHandler; make it a subclass of one of them"
                 )
+            if not self.runs_handler_classes:
+                name = getattr(found, "__name__", type(found).__name__)
+                raise SettingError(
+                    f"{name} reads its socket itself and would hold up everybody on the model "
+                    f"{self.model!r}; choose another model, or write an echoframe.Handler"
+                )
             if framing is not None:
                 raise SettingError(
                     "a framing finds messages for a handler of messages; a socketserver handler "
@@ -169,11 +197,11 @@ class Server(Lifecycle, socketserver.TCPServer):
                 )
             return found
         self.protocol = protocol = names.find(found)
-        asks = [getattr(protocol.handler, name, protocol.handler) for name in _ASKED]
-        if any(map(runs_async, asks)) and not self.runs_async_handlers:
+        if not self.runs_async_handlers and awaits(protocol):
             raise SettingError(
                 f"the handler {protocol.name!r} is asynchronous, and the model {self.model!r} "
-                "waits for nothing asynchronous; write it as a plain function"
+                "waits for nothing asynchronous; choose the model 'aio', or write it as a plain "
+                "function"
             )
         if framing is not None and all(place.scheme == "udp" for place in self._places):
             raise SettingError("a datagram is a message: a framing has no meaning for udp")
@@ -318,6 +346,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Take what arrived at the listener that is ready. May be replaced."""
         listener: Listener = self._life.ready or self.listeners[0]
+        return self._take_from(listener)
+
+    def _take_from(self, listener: Listener) -> tuple[Any, Any]:
         return listener.accept()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -347,16 +378,9 @@ class Server(Lifecycle, socketserver.TCPServer):
             return
         if isinstance(request, tuple):
             message, sock = request
-            if len(message) > self.max_message:
-                logger.info(
-                    "dropped a datagram of %d bytes: longer than %d (max_message)",
-                    len(message),
-                    self.max_message,
-                )
-                return
-            peer = None if connection is None else ConnectedPeer(self, connection)
-            trace = log_received if self.log_messages else None
-            answer_datagram(protocol.open(peer), message, sock, client_address, trace)
+            if self._fits(message):
+                handler = protocol.open(self._peer(connection))
+                answer_datagram(handler, message, sock, client_address, self._trace())
             return
         conversation = self._conversation(request, connection)
         if connection is not None:
@@ -365,18 +389,39 @@ class Server(Lifecycle, socketserver.TCPServer):
         conversation.run()
 
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
-        assert self.protocol is not None
-        peer = None if connection is None else ConnectedPeer(self, connection)
-        session = Session(
-            self.protocol.open(peer),
-            self._new_framing(),
-            write_buffer=self.write_buffer,
-            trace=log_received if self.log_messages else None,
-        )
+        """Make the conversation of a message handler."""
+        assert self.protocol is not None  # or there would be a handler class instead
+        session = self._new_session(Session, self.protocol, connection)
         cells, row = self._cells_of(connection)
         return Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
         )
+
+    def _new_session(
+        self, kind: type[Talked], protocol: Protocol, connection: Connection | None
+    ) -> Talked:
+        return kind(
+            protocol.open(self._peer(connection)),
+            self._new_framing(),
+            write_buffer=self.write_buffer,
+            trace=self._trace(),
+        )
+
+    def _peer(self, connection: Connection | None) -> Peer | None:
+        return None if connection is None else ConnectedPeer(self, connection)
+
+    def _trace(self) -> Callable[[bytes], None] | None:
+        return log_received if self.log_messages else None
+
+    def _fits(self, datagram: bytes) -> bool:
+        if len(datagram) <= self.max_message:
+            return True
+        logger.info(
+            "dropped a datagram of %d bytes: longer than %d (max_message)",
+            len(datagram),
+            self.max_message,
+        )
+        return False
 
     def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
         # Before a handler class; a conversation of messages does it itself.
@@ -455,7 +500,8 @@ class ConnectedPeer(Peer):
     def tls(self) -> TlsFacts | None:
         # Kept: when the conversation is over the socket does not know any more.
         if self._facts is None:
-            self._facts = facts_of(self._connection.request)
+            connection = self._connection
+            self._facts = facts_of(connection.encryption or connection.request)
         return self._facts
 
     @property
@@ -488,6 +534,14 @@ def is_handler_class(found: Any) -> bool:
     if code is None:
         return False
     return bool(code.co_argcount - len(found.__defaults__ or ()) == 3)
+
+
+def awaits(protocol: Protocol) -> bool:
+    """Tell whether a handler of messages answers, or greets, asynchronously."""
+    made = protocol.handler
+    while isinstance(made, functools.partial) and isinstance(made.func, functools.partial | type):
+        made = made.func
+    return any(runs_async(getattr(made, name, made)) for name in _ASKED)
 
 
 def _takes_nothing(kind: type) -> bool:

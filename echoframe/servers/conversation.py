@@ -556,7 +556,7 @@ def answer_datagram(
         answers = (ask() for ask in (handler.on_open, lambda: handler.on_message(message)))
         for data, close in chain.from_iterable(map(replies, answers)):
             if data is not None:
-                _send_datagram(sock, data, client_address)
+                send_datagram(sock, data, client_address)
             if close:
                 reason = "reply"
                 break
@@ -566,7 +566,7 @@ def answer_datagram(
         handler.on_close(reason)
 
 
-def _send_datagram(sock: socket.socket, data: bytes, client_address: Any) -> None:
+def send_datagram(sock: socket.socket, data: bytes, client_address: Any) -> None:
     try:
         try:
             sock.sendto(data, client_address)

@@ -11,9 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from .conversation import Steps
 from .door import Door
 from .kernel import shut
 from .lazy import lazy
@@ -41,6 +40,18 @@ class Report(NamedTuple):
     seconds: float
 
 
+class Talking(Protocol):
+    """What a conversation tells, and is told, about its end."""
+
+    @property
+    def waits(self) -> bool: ...
+
+    @property
+    def unfinished(self) -> int: ...
+
+    def obey(self) -> None: ...
+
+
 class Connection:
     """An open connection, as the process that accepted it knows it."""
 
@@ -52,7 +63,9 @@ class Connection:
     # Where it runs: set by the model.
     thread: int | None = None
     # Set where a message handler's conversation runs in this process.
-    conversation: Steps | None = None
+    conversation: Talking | None = None
+    # What knows of its TLS, where the request itself does not.
+    encryption: Any = None
     # The strictest order it was given.
     ordered = 0
     # Somebody who polls calls the steps of its conversation.
@@ -122,12 +135,15 @@ class Life:
     arrivals = 0
 
     def __init__(
-        self, permits: Callable[[], int], woken: Callable[[], object], many: bool = False
+        self,
+        permits: Callable[[], int],
+        woken: Callable[[], object],
+        make_watch: Callable[[], Watch],
     ) -> None:
         self.pid = os.getpid()
         self._permits = permits
         self._woken = woken
-        self._many = many
+        self._make_watch = make_watch
         # By the identity of the request, since a datagram's is a plain tuple.
         self.open: dict[int, Connection] = {}
         # Held for moments: while a socket is shut or let go, and while the table changes.
@@ -152,7 +168,7 @@ class Life:
     def new_watch(self) -> None:
         """Have a wake-up descriptor and a watch that no other process has."""
         self.wake = Wake()
-        self.watch = Watch(self._many)
+        self.watch = self._make_watch()
         self.watch.add(self.wake.fileno(), self._woken)
         # The descriptors of the listeners that it watches.
         self.listened: list[int] = []

@@ -130,8 +130,7 @@ class Lifecycle(Accepting):
             # A forked child has copies of the listeners, and nothing else of ours.
             self._close_listeners()
             return Report(0, 0, 0, (), 0.0)
-        me = threading.get_ident()
-        if any(connection.thread == me for connection in life.open.copy().values()):
+        if self._in_a_handler():
             raise RuntimeError(
                 "close() waits for all conversations, so a handler cannot call it; call stop()"
             )
@@ -140,6 +139,10 @@ class Lifecycle(Accepting):
             if self.report is None:
                 self.report = self._close(drain)
             return self.report
+
+    def _in_a_handler(self) -> bool:
+        me = threading.get_ident()
+        return any(connection.thread == me for connection in self._life.open.copy().values())
 
     def run(self) -> Report:
         """serve_forever() until SIGINT or SIGTERM, then close().

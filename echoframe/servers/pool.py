@@ -118,7 +118,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         if not connection.polled:
             self._hold(connection)
             return
-        steps = connection.conversation
+        steps: Any = connection.conversation
         over = True
         try:
             if steps is None:
@@ -221,7 +221,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         return False
 
     def _finish_steps(self, connection: Connection) -> None:
-        steps = connection.conversation
+        steps: Any = connection.conversation
         if steps is not None:
             steps.abandon()
         request = connection.request

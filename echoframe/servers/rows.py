@@ -34,6 +34,8 @@ Cells = memoryview  # of unsigned 64-bit numbers
 
 # Eight cells are one cache line, so two processes never fight for one.
 CELLS = 8
+# How many free rows are known by number at a time.
+LISTED = 1024
 (
     ORDER,  # what the accepting process wants, below
     RECEIVED,  # bytes, written before they are dealt with
@@ -60,9 +62,13 @@ class Rows:
         # One more, whose first cell tells children that their end is waited for.
         self._map = mmap.mmap(-1, (count + 1) * CELLS * 8)
         self.cells: Cells = memoryview(self._map).cast("Q")
-        # From the end, so that the first rows are used first and the rest of a
-        # large mapping never costs memory.
-        self.free = list(range(count * CELLS, 0, -CELLS))
+        # What take() gives next stands at the end. Only some are listed, and the others
+        # when these are used up: a million that are never used must not cost memory,
+        # neither in the list nor in the mapping.
+        self.free: list[int] = []
+        self._listed = 0
+        self._last = count * CELLS
+        self._list_more()
 
     @property
     def wanted(self) -> bool:
@@ -76,8 +82,14 @@ class Rows:
     def take(self) -> int:
         """Give a free row, all zero. Errors: IndexError when there is none."""
         row = self.free.pop()
+        if not self.free:
+            self._list_more()
         self.cells[row : row + CELLS] = _ZEROS
         return row
+
+    def _list_more(self) -> None:
+        first, self._listed = self._listed, min(self._listed + LISTED * CELLS, self._last)
+        self.free.extend(range(self._listed, first, -CELLS))
 
     def give_back(self, row: int) -> None:
         self.free.append(row)

@@ -66,7 +66,8 @@ SETTINGS: dict[str, Setting] = {
             "connections",
             "open at once; more wait in the kernel's backlog",
             "a thousand threads are what one machine carries without a thought; "
-            "fork takes half, since a process costs more",
+            "fork takes half, since a process costs more, and aio what the limit of descriptors "
+            "leaves",
             least=1,
         ),
         Setting(

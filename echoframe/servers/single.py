@@ -25,6 +25,7 @@ class SingleServer(Server):
     """
 
     model = "single"
+    only_while_serving = True
     once: bool = False
 
     def __init__(self, *arguments: Any, once: bool | None = None, **keywords: Any) -> None:

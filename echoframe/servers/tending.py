@@ -22,6 +22,7 @@ from .life import Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
 from .settings import with_settings
 from .wake import STOP
+from .watch import Watch
 
 __all__ = ["LOOK", "Tending"]
 
@@ -66,10 +67,13 @@ class Tending(_Base):
 
     @lazy
     def _life(self) -> Life:
-        return Life(self._permits, self._woken, self._watches_many)
+        return Life(self._permits, self._woken, self._new_watch)
 
     # The conversations too are polled, and not only the listeners.
     _watches_many = False
+
+    def _new_watch(self) -> Watch:
+        return Watch(self._watches_many)
 
     def _permits(self) -> int:
         return self.max_connections

@@ -316,7 +316,10 @@ def test_the_log_is_the_tutorials(model: str) -> None:
         up.until("Connection to client closed\n")
         code, log = up.stop()
         assert code == 0
-        assert log.splitlines() == [
+        # Where the limit of descriptors is not the highest already, that is said too.
+        lines = [line for line in log.splitlines() if "descriptors" not in line]
+        lines[1] = lines[1].replace(", on uvloop:", ":").replace(", on asyncio:", ":")
+        assert lines == [
             f"Listening on {up.address.name}",
             f"Try it: nc {up.address.host} {up.address.port}",
             f"Accepted connection from {host}:{port}",
@@ -521,7 +524,7 @@ def test_a_function_in_this_folder(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].runs_handler_classes])
 def test_a_socketserver_handler_class_as_it_is(model: str, tmp_path: Path) -> None:
     (tmp_path / "classic.py").write_text(
         "import socketserver\n"

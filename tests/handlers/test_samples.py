@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
-from echoframe.handlers import upper, wait, work
+from echoframe.handlers import async_wait, upper, wait, work
 
 
 def test_upper_answers_in_capitals() -> None:
@@ -49,3 +50,14 @@ def test_work_uses_as_much_cpu_as_it_was_told() -> None:
     before = time.thread_time()
     assert work(b"20") == b"20"
     assert time.thread_time() - before >= 0.02
+
+
+def test_async_wait_awaits_as_long_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert asyncio.run(async_wait(b"20")) == b"20"
+    assert slept == [0.02]

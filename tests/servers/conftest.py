@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ..helpers import Gate, Log, Notes, logged, nothing_left_behind
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uvloop_has_settled() -> None:
+    # The first of its loops opens two descriptors that the process keeps for good.
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

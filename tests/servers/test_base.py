@@ -36,13 +36,16 @@ from ..helpers import (
 )
 
 every_model = pytest.mark.parametrize("model", MODELS)
+with_handler_classes = pytest.mark.parametrize(
+    "model", [name for name in MODELS if MODELS[name].runs_handler_classes]
+)
 
 
 # ------------------------------------------------------ what cannot work
 
 
 class AsyncHandler(Handler):
-    async def on_message(self, message: bytes) -> bytes:  # type: ignore[override]  # on purpose
+    async def on_message(self, message: bytes) -> bytes:
         return message
 
 
@@ -65,15 +68,6 @@ class Mute(Handler):
         ("tcp://127.0.0.1:0", "ecco", {}, UnknownHandler, "unknown handler 'ecco'; did you mean"),
         ("tcp://127.0.0.1:0", 5, {}, SettingError, "5 is not a handler"),
         ("tcp://127.0.0.1:0", Mute, {}, SettingError, r"Mute cannot answer: it has no on_message"),
-        (
-            "tcp://127.0.0.1:0",
-            AsyncHandler,
-            {},
-            SettingError,
-            "'AsyncHandler' is asynchronous, and the model '[a-z]+' waits for",
-        ),
-        ("tcp://127.0.0.1:0", async_function, {}, SettingError, "'async_function' is asynchronous"),
-        ("tcp://127.0.0.1:0", AsyncCall(), {}, SettingError, "'AsyncCall' is asynchronous"),
         ("tcp://127.0.0.1:0", echo, {"framing": "lime"}, SettingError, "unknown framing 'lime'"),
         ("tcp://127.0.0.1:0", echo, {"framing": "fixed"}, SettingError, "needs a size"),
         (
@@ -89,7 +83,7 @@ class Mute(Handler):
             socketserver.StreamRequestHandler,
             {"framing": "line"},
             SettingError,
-            "a socketserver handler class reads its socket itself",
+            "reads its socket itself",
         ),
         ("tcp://127.0.0.1:0", echo, {"bachlog": 5}, TypeError, "did you mean 'backlog'"),
         ("tcp:/127.0.0.1", echo, {}, AddressError, "tcp:/127.0.0.1"),
@@ -114,6 +108,34 @@ def test_what_cannot_work_is_refused_in_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "handler", [AsyncHandler, functools.partial(AsyncHandler), async_function, AsyncCall()]
+)
+@pytest.mark.parametrize("model", [name for name in MODELS if not MODELS[name].runs_async_handlers])
+def test_what_is_asynchronous_is_refused_where_nobody_awaits_it(model: str, handler: Any) -> None:
+    sentence = f"is asynchronous, and the model '{model}' waits for nothing .* the model 'aio'"
+    with pytest.raises(SettingError, match=sentence):
+        MODELS[model]("tcp://127.0.0.1:0", handler)
+
+
+@pytest.mark.parametrize(
+    "model", [name for name in MODELS if not MODELS[name].runs_handler_classes]
+)
+def test_a_handler_class_is_refused_where_it_has_no_thread_of_its_own(model: str) -> None:
+    for handler in (Bare, functools.partial(Greeting, b"welcome"), bare_function):
+        with pytest.raises(SettingError, match=f"hold up everybody on the model '{model}'"):
+            MODELS[model]("tcp://127.0.0.1:0", handler)
+
+
+@every_model
+def test_a_hook_that_would_never_run_is_refused(model: str) -> None:
+    for name in MODELS[model].unused_hooks:
+        own: Any = type("Own", (MODELS[model],), {name: lambda *_: None})
+        sentence = rf"Own has a {name}\(\) of its own, and the model '{model}' never calls it"
+        with pytest.raises(SettingError, match=sentence):
+            own("tcp://127.0.0.1:0", echo)
+
+
 @every_model
 def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -126,7 +148,7 @@ def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
 def test_an_unknown_model_is_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match="unknown model 'thraed'; did you mean 'thread'"):
         model_class("thraed")
-    with pytest.raises(SettingError, match="known: fork, pool, prefork, single, thread"):
+    with pytest.raises(SettingError, match="known: aio, fork, pool, prefork, single, thread"):
         serve(echo, "tcp://127.0.0.1:0", model="pigeon")
 
 
@@ -292,7 +314,7 @@ class Greeting(socketserver.BaseRequestHandler):
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
-@every_model
+@with_handler_classes
 def test_a_stream_handler_serves_as_it_is(model: str, transport: str) -> None:
     data = b"".join(b"line %d\n" % number for number in range(20_000))
     with running(Upper, model, transport) as up:
@@ -302,7 +324,7 @@ def test_a_stream_handler_serves_as_it_is(model: str, transport: str) -> None:
             assert pump(peer, data) == data.upper()
 
 
-@every_model
+@with_handler_classes
 def test_any_callable_of_three_is_a_handler(model: str) -> None:
     for handler, said in (
         (Bare, f"127.0.0.1 {model}".encode()),
@@ -315,7 +337,7 @@ def test_any_callable_of_three_is_a_handler(model: str) -> None:
         assert read_to_end(peer) == model.encode() + b"!"
 
 
-@every_model
+@with_handler_classes
 def test_a_datagram_handler_serves_as_it_is(model: str) -> None:
     with running(Datagram, model, "udp") as up, raw_connection(up) as peer:
         peer.send(b"hello")
@@ -333,7 +355,7 @@ def test_module_and_attribute_may_name_a_handler_class() -> None:
         assert ask(peer, b"hello") == b"HELLO"
 
 
-@every_model
+@with_handler_classes
 def test_a_handler_class_that_raises_costs_only_its_own_connection(model: str, log: Log) -> None:
     class Crashing(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -352,7 +374,7 @@ def test_a_handler_class_that_raises_costs_only_its_own_connection(model: str, l
 
 # Without the goodbye, the unread rest makes close() send a reset, which throws away
 # what has not left the send buffer.
-@every_model
+@with_handler_classes
 def test_the_last_words_of_a_handler_class_arrive_although_input_was_left(model: str) -> None:
     words = os.urandom(1 << 16) * 64
 
@@ -364,7 +386,7 @@ def test_the_last_words_of_a_handler_class_arrive_although_input_was_left(model:
         assert pump(peer, b"x" * 500_000, half_close=False) == words
 
 
-@every_model
+@with_handler_classes
 def test_a_handler_class_may_close_its_socket_itself(model: str, log: Log) -> None:
     def answer(request: socket.socket, client_address: Any, server: Server) -> None:
         request.sendall(b"bye")
@@ -376,7 +398,7 @@ def test_a_handler_class_may_close_its_socket_itself(model: str, log: Log) -> No
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
-@every_model
+@with_handler_classes
 def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: str) -> None:
     with running(Upper, model, transport, idle_timeout=0.2) as up, raw_connection(up) as peer:
         # Longer than idle_timeout and an eighth, and never silent.
@@ -385,7 +407,7 @@ def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: st
             threading.Event().wait(0.01)
 
 
-@every_model
+@with_handler_classes
 def test_a_silent_handler_class_is_cut(model: str) -> None:
     with running(Upper, model, idle_timeout=0.1) as up, raw_connection(up) as peer:
         assert ask(peer, b"hello") == b"HELLO"
@@ -430,7 +452,10 @@ def hooked(model: str, notes: Notes) -> type[Server]:
         "shutdown_request",
         "close_request",
     )
-    present = {name: make(name) for name in names if hasattr(MODELS[model], name)}
+    here = MODELS[model]
+    present = {
+        name: make(name) for name in names if hasattr(here, name) and name not in here.unused_hooks
+    }
     cls: type[Server] = type("Hooked", (Hooks, MODELS[model]), present)
     return cls
 
@@ -456,12 +481,15 @@ ORDER = {
         "child:get_request child:verify_request child:process_request "
         "child:finish_request child:shutdown_request child:close_request"
     ),
+    "aio": "get_request verify_request process_request shutdown_request close_request",
 }
 
 
 @pytest.mark.parametrize("handler", [echo, Upper], ids=["messages", "class"])
 @every_model
 def test_the_hooks_run_in_the_stdlibs_order(model: str, handler: Any, notes: Notes) -> None:
+    if handler is Upper and not MODELS[model].runs_handler_classes:
+        pytest.skip("this model has no handler classes")
     with served(hooked(model, notes), handler) as up, raw_connection(up) as peer:
         assert ask(peer, b"a").lower() == b"a"
     seen = notes.so_far()
@@ -518,7 +546,7 @@ def test_handle_error_sees_a_live_exception(model: str, notes: Notes) -> None:
         assert notes.next() == "RuntimeError('live')"
 
 
-@every_model
+@with_handler_classes
 def test_get_request_may_be_replaced(model: str) -> None:
     class Own(Server):
         def get_request(self) -> tuple[Any, Any]:
@@ -650,7 +678,7 @@ def test_stop_makes_the_next_handle_request_return(model: str) -> None:
 
 
 def test_the_public_names_are_the_models_classes() -> None:
-    assert list(MODELS) == ["single", "thread", "fork", "pool", "prefork"]
+    assert list(MODELS) == ["single", "thread", "fork", "pool", "prefork", "aio"]
     for name, cls in MODELS.items():
         assert cls.model == name
         assert getattr(echoframe, cls.__name__) is cls

@@ -277,7 +277,7 @@ def test_a_pool_is_resized_while_it_talks(gate: Gate, notes: Notes) -> None:
 
 
 def test_only_a_pool_has_threads_to_count() -> None:
-    with pytest.raises(SettingError, match="threads is for the model .pool., not for 'thread'"):
+    with pytest.raises(SettingError, match="threads is for the model 'pool', not for 'thread'"):
         ThreadServer("tcp://127.0.0.1:0", echo, threads=3)
 
 

@@ -1,0 +1,359 @@
+"""aio: asyncio's loop serves whoever is ready; uvloop's, where it is installed.
+
+    the loop waits for whoever is ready ─► one call of that conversation ─► waits …
+
+At once       as many conversations as there are descriptors
+Memory        shared: handlers see the same objects, and one at a time
+A slow peer   delays nobody; a handler that waits delays everybody, unless it awaits
+Stopping      conversations get the drain time, then their transports are aborted
+Replaces      process_request, and what waits for the listeners
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingError
+from ..session import AwaitingSession
+from ..transports import Listener
+from .base import Server, awaits
+from .descriptors import room_for_connections
+from .life import Connection
+from .lifecycle import GRACE, SecondSignal
+from .rows import CUT, ORDER
+from .talking import Errand, Talk
+from .tending import LOOK
+from .watch import READABLE, Watch
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["AioServer"]
+
+logger = logging.getLogger("echoframe.server")
+
+
+class AioServer(Server):
+    """Serve all connections in one thread, on asyncio's loop.
+
+    uvloop   True is uvloop's loop, False is asyncio's own; None is uvloop's where it
+             is installed
+
+    Handlers may be asynchronous. A conversation goes on only while somebody is in
+    serve_forever(), handle_request() or close(); so after stop(), serve_forever()
+    returns when the drain is over.
+    """
+
+    model = "aio"
+    at_once = "max_connections"
+    runs_async_handlers = True
+    runs_handler_classes = False
+    only_while_serving = True
+    encrypted_by_others = True
+    unused_hooks = ("finish_request", "process_request_thread")
+    # The loop looks at the deadlines itself.
+    keeps_time = False
+    batch = 128
+    # As many as there are descriptors, and known when the server is made.
+    max_connections = 0
+    uvloop: bool | None = None
+
+    # There is nobody whose deadlines must be kept.
+    _asleep = False
+    # How many had been served, and were open, when handle_request() began.
+    _before: tuple[int, int] | None = None
+
+    def __init__(self, *arguments: Any, uvloop: bool | None = None, **keywords: Any) -> None:
+        if uvloop is not None:
+            self.uvloop = uvloop
+        self.runs_on = self._choose_loop()
+        super().__init__(*arguments, **keywords)
+        room = room_for_connections()
+        self.max_connections = self.max_connections or room
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        connection = self._connection_of(request, client_address)
+        protocol = self.protocol
+        assert protocol is not None  # handler classes are refused
+        if not isinstance(request, tuple):
+            self._begin_to_talk(
+                connection, self._new_session(AwaitingSession, protocol, connection)
+            )
+        elif awaits(protocol):
+            if self._fits(request[0]):
+                handler = protocol.open(self._peer(connection))
+                connection.conversation = Errand(
+                    self, connection, handler, self._trace(), self._loop
+                )
+                connection.polled = connection.away = True
+        else:
+            self._converse(request, client_address, connection)
+
+    def _begin_to_talk(self, connection: Connection, session: AwaitingSession) -> None:
+        talk = Talk(self, connection, session, self._loop)
+        # It has asyncio's methods, and not its class, which would have to be imported.
+        made: Any = talk
+        connection.request.setblocking(False)
+        tls = None if connection.listener is None else connection.listener.tls
+        limits = {
+            "ssl_handshake_timeout": max(self.handshake_timeout, 0.001),
+            "ssl_shutdown_timeout": max(self.linger_timeout, 0.001),
+        }
+        connecting = self._loop.create_task(
+            self._loop.connect_accepted_socket(
+                lambda: made, connection.request, ssl=tls, **(limits if tls else {})
+            )
+        )
+        talk.connecting = connecting
+        connecting.add_done_callback(talk.connected)
+        connection.conversation = talk
+        connection.polled = connection.away = True
+
+    def _take_from(self, listener: Listener) -> tuple[Any, Any]:
+        # As it is: the encryption is asyncio's affair, which wants to begin with a plain socket.
+        return listener.transport.accept(listener.socket)
+
+    # ---------------------------------------------------------------- the loop
+
+    def _choose_loop(self) -> str:
+        if self.uvloop is False:
+            return "asyncio"
+        try:
+            import uvloop  # noqa: F401  # only whether it is there
+        except ImportError:
+            if not self.uvloop:
+                return "asyncio"
+            raise SettingError(
+                "uvloop is not installed: pip install 'echoframe[uvloop]', "
+                "or leave uvloop out and be served by asyncio's own loop"
+            ) from None
+        return "uvloop"
+
+    def _new_watch(self) -> Watch:
+        if self.runs_on == "uvloop":
+            import uvloop
+
+            return _LoopWatch(uvloop.new_event_loop())
+        import asyncio
+
+        return _LoopWatch(asyncio.SelectorEventLoop())
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        watch = self._life.watch
+        assert isinstance(watch, _LoopWatch)  # made above
+        return watch.loop
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        life = self._life
+        try:
+            super().serve_forever(poll_interval)
+        finally:
+            if life.closed:
+                # A handler had this thread for so long that close() went on without it.
+                self._see_them_out()
+                life.watch.close()
+
+    def handle_request(self) -> None:
+        """Serve until one conversation has ended, or call handle_timeout()."""
+        self._before = (self._life.served, len(self._life.open))
+        try:
+            super().handle_request()
+        finally:
+            self._before = None
+
+    def _was_once(self, before: int) -> bool:
+        return self._before is None or self._life.served > self._before[0]
+
+    def _waits_for_one(self) -> bool:
+        return self._before is None or len(self._life.open) <= self._before[1]
+
+    def _has_room(self) -> bool:
+        return self._waits_for_one() and super()._has_room()
+
+    def _accept_loop(self, *arguments: Any, **keywords: Any) -> bool:
+        once = super()._accept_loop(*arguments, **keywords)
+        if self._life.draining:
+            # Whoever is still here ends now; later there might be no thread for it.
+            self._listen_to([])
+            super()._see_them_out()
+        return once
+
+    # The accept loop is asyncio's, and looks up only when there is something new for it.
+
+    def _arrive(self, listener: Any) -> None:
+        super()._arrive(listener)
+        life = self._life
+        if life.runs and life.keeper is None:
+            self._start_keeper()
+        if self._asleep or life.rest_until or not self._has_room():
+            self._loop.stop()
+
+    def _woken(self) -> None:
+        super()._woken()
+        self._loop.stop()
+
+    def _between(self) -> float | None:
+        pause = None if self._life.draining else self._tend()
+        self._asleep = pause is None
+        return pause
+
+    # -------------------------------------------------------------- deadlines
+
+    def _carry(self, connection: Connection, order: int) -> None:
+        conversation = connection.conversation
+        if conversation is not None:
+            # Not now: it may end at once, and whoever calls here holds the lock.
+            self._loop.call_soon(conversation.obey)
+
+    def _keep(self) -> float | None:
+        # The loop keeps the deadlines, but for this one: nothing but a signal gets
+        # the main thread out of a handler that is deaf.
+        life = self._life
+        main = threading.main_thread().ident
+        if not life.draining or main is None:
+            return None
+        left = life.deadline + LOOK - time.monotonic()
+        if left > 0:
+            return left
+        life.overdue = True
+        signal.pthread_kill(main, signal.SIGTERM)
+        return 2 * LOOK
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        super()._on_signal(number, frame)
+        if not self._life.cutting:
+            return
+        while frame is not None:
+            talk = frame.f_locals.get("self")
+            if isinstance(talk, Talk):
+                # Its handler has the loop, and whatever it does ends here.
+                connection = talk.connection
+                connection.ordered = self._life.rows.cells[connection.row + ORDER] = CUT
+                raise SecondSignal
+            frame = frame.f_back
+
+    def _in_a_handler(self) -> bool:
+        import asyncio
+
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _see_them_out(self) -> None:
+        if self._loop.is_running():
+            self._give_up()
+        else:
+            super()._see_them_out()
+
+    def _give_up(self) -> bool:
+        if not self._loop.is_running():
+            # They were told a moment ago, and hear of it only now.
+            self._life.watch.wait(LOOK)
+        return not self._life.open or super()._give_up()
+
+    def _end_workers(self) -> None:
+        loop = self._loop
+        if loop.is_running() or loop.is_closed():
+            return
+        import asyncio
+
+        # What handlers have started and left behind.
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._complete(asyncio.wait(tasks, timeout=GRACE))
+        self._complete(loop.shutdown_asyncgens())
+
+    def _complete(self, work: Coroutine[Any, Any, Any]) -> None:
+        loop = self._loop
+        task = loop.create_task(work)
+        task.add_done_callback(lambda _: loop.stop())
+        # Not run_until_complete(), which fails if somebody else has stopped the loop.
+        while not task.done():
+            self._life.watch.wait(None)
+
+
+class _LoopWatch(Watch):
+    """The Watch of somebody who lives in an asyncio loop: wait() runs it until it is stopped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.calls = {}
+        self._pid = os.getpid()
+        self._raised: BaseException | None = None
+        self.close = self._close
+        loop.set_exception_handler(lambda _, context: self._complain(context))
+        # uvloop makes a pair of sockets whenever it begins to run, and must be able to.
+        self._kept = _two_descriptors()
+
+    def add(self, number: int, call: Callable[[], object], events: int = READABLE) -> None:
+        self.loop.add_reader(number, self._call, call)
+
+    def remove(self, number: int) -> None:
+        self.loop.remove_reader(number)
+
+    def wait(self, pause: float | None) -> bool:
+        loop = self.loop
+        timer = None if pause is None else loop.call_later(pause, loop.stop)
+        self._close_kept()
+        try:
+            loop.run_forever()
+        finally:
+            self._kept = _two_descriptors()
+            if timer is not None:
+                timer.cancel()
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+        return True
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:
+            # For whoever waits, and not for the loop to log.
+            self._raised = error
+            self.loop.stop()
+
+    def _complain(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or isinstance(error, Exception):
+            logger.error("%s", context["message"], exc_info=error)
+        elif not isinstance(error, SecondSignal):
+            # What ends a program (Ctrl-C in a handler) is not the loop's to keep.
+            self._raised = error
+            self.loop.stop()
+
+    def _close_kept(self) -> None:
+        while self._kept:
+            os.close(self._kept.pop())
+
+    def _close(self) -> None:
+        if os.getpid() != self._pid:
+            # Its poller is also the other process's, where closing would take things out of it.
+            _left_alone.append(self.loop)
+        elif self.loop.is_running():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        else:
+            self._close_kept()
+            self.loop.close()
+
+
+def _two_descriptors() -> list[int]:
+    try:
+        return list(os.pipe())
+    except OSError:
+        return []
+
+
+# Loops of another process, from before a fork.
+_left_alone: list[Any] = []
