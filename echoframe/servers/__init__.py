@@ -3,6 +3,7 @@
 single    accept → converse → accept → converse …
 thread    accept → thread: converse
 fork      accept → process: converse
+loop      wait for whoever is ready → one step of that conversation → wait
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from .base import Server
 from .fork import ForkingMixIn, ForkServer
 from .life import Report
 from .lifecycle import Lifecycle
+from .loop import LoopServer
 from .settings import SETTINGS, Setting
 from .single import SingleServer
 from .thread import ThreadingMixIn, ThreadServer
@@ -25,6 +27,7 @@ __all__ = [
     "ForkServer",
     "ForkingMixIn",
     "Lifecycle",
+    "LoopServer",
     "Report",
     "Server",
     "Setting",
@@ -38,7 +41,7 @@ __all__ = [
 # Read by the command line, the tests and the docs: a new model is one file and
 # one line here.
 MODELS: dict[str, type[Server]] = {
-    server.model: server for server in (SingleServer, ThreadServer, ForkServer)
+    server.model: server for server in (SingleServer, ThreadServer, ForkServer, LoopServer)
 }
 
 

@@ -84,6 +84,8 @@ class Server(Lifecycle, socketserver.TCPServer):
     # How many connections to accept before the first of their conversations begins.
     batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
+    # A socketserver handler class waits for its peer by itself, which is not for all.
+    runs_handler_classes: ClassVar[bool] = True
 
     idle_timeout = SETTINGS["idle_timeout"].default  # type: ignore[assignment]  # seconds
     allow_reuse_address = True
@@ -159,6 +161,13 @@ class Server(Lifecycle, socketserver.TCPServer):
         found = names.resolve(spec)
         if is_handler_class(found):
             self.protocol = None
+            if not self.runs_handler_classes:
+                name = getattr(found, "__name__", type(found).__name__)
+                raise SettingError(
+                    f"{name} is a socketserver handler class, which waits for its peer by itself, "
+                    f"and the model {self.model!r} has one thread for everybody; use another "
+                    "model, or write it as a Handler"
+                )
             if isinstance(found, type) and _takes_nothing(found):
                 raise SettingError(
                     f"{found.__name__} is neither an echoframe.Handler nor a "
@@ -346,9 +355,9 @@ class Server(Lifecycle, socketserver.TCPServer):
             if self._shakes_hands(request, connection):
                 super().finish_request(request, client_address)
             return
-        peer = None if connection is None else ConnectedPeer(self, connection)
-        trace = log_received if self.log_messages else None
         if isinstance(request, tuple):
+            peer = None if connection is None else ConnectedPeer(self, connection)
+            trace = log_received if self.log_messages else None
             message, sock = request
             if len(message) > self.max_message:
                 logger.info(
@@ -359,17 +368,27 @@ class Server(Lifecycle, socketserver.TCPServer):
                 return
             answer_datagram(protocol.open(peer), message, sock, client_address, trace)
             return
+        conversation = self._conversation(request, connection)
+        if connection is not None:
+            connection.conversation = conversation
+        conversation.run()
+
+    def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
+        """Make the conversation of a message handler."""
+        assert self.protocol is not None  # or there would be a handler class instead
+        peer = None if connection is None else ConnectedPeer(self, connection)
         session = Session(
-            protocol.open(peer), self._new_framing(), write_buffer=self.write_buffer, trace=trace
+            self.protocol.open(peer),
+            self._new_framing(),
+            write_buffer=self.write_buffer,
+            trace=log_received if self.log_messages else None,
         )
         cells, row = self._cells_of(connection)
         conversation = Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
         )
-        if connection is not None:
-            connection.conversation = conversation
         conversation.door = self._life.door.shut
-        conversation.run()
+        return conversation
 
     def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
         # Before a handler class; a conversation of messages does it itself.

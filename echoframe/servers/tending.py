@@ -190,6 +190,9 @@ class Tending(_Base):
                 return now - connection.since, False, True
             return quiet, True, True
         cells, row = self._life.rows.cells, connection.row
+        if connection.polled and conversation is not None:
+            # It is in this process, and counts where that costs least.
+            cells[row + RECEIVED], cells[row + SENT] = conversation.received, conversation.sent
         seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
         if seen != connection.seen:
             # Since the last look, which may be long ago; the kernel may know better.

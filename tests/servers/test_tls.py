@@ -31,6 +31,9 @@ from ..helpers import (
 )
 
 every_model = pytest.mark.parametrize("model", MODELS)
+every_model_for_classes = pytest.mark.parametrize(
+    "model", [name for name in MODELS if MODELS[name].runs_handler_classes]
+)
 every_model_at_once = pytest.mark.parametrize(
     "model", [name for name in MODELS if MODELS[name].at_once != "1"]
 )
@@ -139,7 +142,7 @@ class Page(socketserver.StreamRequestHandler):
         self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + b"page\n" * 50_000)
 
 
-@every_model
+@every_model_for_classes
 def test_a_socketserver_handler_needs_to_know_nothing_of_it(
     model: str, certificates: Certificates
 ) -> None:
@@ -151,7 +154,7 @@ def test_a_socketserver_handler_needs_to_know_nothing_of_it(
 
 
 @needs("curl")
-@every_model
+@every_model_for_classes
 def test_curl(model: str, certificates: Certificates) -> None:
     with running(Page, model, "tls", **certificates.settings) as up:
         done = subprocess.run(
@@ -223,6 +226,8 @@ class Lines(socketserver.StreamRequestHandler):
 def test_who_does_not_shake_hands_is_not_waited_for_longer_than_allowed(
     model: str, handler: Any, certificates: Certificates, log: Log
 ) -> None:
+    if handler is Lines and not MODELS[model].runs_handler_classes:
+        pytest.skip(f"{model} runs no handler classes")
     settings = {**certificates.settings, "handshake_timeout": 0.05}
     with running(handler, model, "tls", **settings) as up:
         with raw_connection(up) as peer:
@@ -267,7 +272,7 @@ def test_a_stop_ends_idle_connections_and_announces_it(
     assert notes.take(2) == ["open", "close drain"]
 
 
-@every_model
+@every_model_for_classes
 def test_a_handler_class_is_not_troubled_by_an_end_that_nobody_announced(
     model: str, certificates: Certificates, log: Log
 ) -> None:
@@ -282,7 +287,7 @@ def test_a_handler_class_is_not_troubled_by_an_end_that_nobody_announced(
 
 
 @pytest.mark.slow
-@every_model
+@every_model_for_classes
 def test_a_stop_ends_a_handler_class_in_peace(
     model: str, certificates: Certificates, log: Log
 ) -> None:
