@@ -46,6 +46,7 @@ from .servers import (
     AioServer,
     ForkingMixIn,
     ForkServer,
+    LoopServer,
     PoolMixIn,
     PoolServer,
     PreforkMixIn,
@@ -69,6 +70,7 @@ __all__ = [
     "ForkServer",
     "PoolServer",
     "PreforkServer",
+    "LoopServer",
     "AioServer",
     "MODELS",
     # the same mechanisms for servers that exist already

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import ProtocolError
-from .framing import Framing, RawFraming
+from .framing import CHUNK, Framing, RawFraming
 from .handlers.base import Answer, Handler, is_asynchronous, replies
 
 __all__ = ["WRITE_BUFFER", "AwaitingSession", "Session"]
@@ -44,9 +44,13 @@ class Session:
 
     `trace`, if given, is called with each message before it is answered.
 
-    feed(data) takes what arrived and gives what to send. It is an attribute, not
-    a method: which of the ways below it is, is decided once for each session and
-    not once for each message.
+    feed(data) takes what arrived and gives what to send.
+
+    `straight` is there when nothing stands between what arrives and the handler: a
+    chunk is a message, and a reply that is bytes goes out as it is. Whoever drives
+    such a session may call it instead of feed(), hands any other answer to
+    answered() and what it raises to failed(), and saves the rest of the way. It is
+    decided once for each session and not once for each message.
     """
 
     # How a session begins. On the class, because most never change it, and a
@@ -84,11 +88,9 @@ class Session:
         if trace is not None:
             on_message = _traced(on_message, trace)
         self._on_message = on_message
-        self.feed: Callable[[bytes], bytes]
-        if framing.__class__ is RawFraming:
-            self.feed = self._raw_feed(on_message, framing.max_message)
-        else:
-            self.feed = self._framed_feed
+        # A chunk is never longer than CHUNK, so it cannot be too long either.
+        raw = framing.__class__ is RawFraming and framing.max_message >= CHUNK
+        self.straight: Callable[[bytes], Answer] | None = on_message if raw else None
 
     # ------------------------------------------------------------- the ways in
 
@@ -99,29 +101,27 @@ class Session:
         try:
             self._source = self._replies(self.handler.on_open())
         except Exception as error:
-            return self._fail(error)
+            return self.failed(error)
         return self.more()
 
-    def _raw_feed(
-        self, on_message: Callable[[bytes], Answer], longest: int
-    ) -> Callable[[bytes], bytes]:
-        # A raw chunk is one message and its reply goes out as it is, so between
-        # them there is nothing to do but to call the handler.
-        def feed(data: bytes) -> bytes:
-            if len(data) > longest or self.busy:
-                return self._framed_feed(data)
-            try:
-                answer = on_message(data)
-            except Exception as error:
-                return self._fail(error)
-            if answer.__class__ is bytes:
-                return answer
-            self._source = self._replies(answer)
-            return self.more()
+    def answered(self, answer: Answer) -> bytes:
+        """Give what to send for an answer that a straight call has given."""
+        self._source = self._replies(answer)
+        return self.more()
 
-        return feed
+    def failed(self, error: Exception) -> bytes:
+        """The handler has raised this: the session ends."""
+        self.failure = error
+        self._hang_up("error")
+        return b""
 
-    def _framed_feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived and give what to send."""
+        if self.closing:
+            # Whatever still arrives is not answered.
+            if self._on_message is _closed:
+                raise RuntimeError("this session is closed")
+            return b""
         self.framing.feed(data)
         if self.pending:
             return b""
@@ -172,7 +172,7 @@ class Session:
             self.busy = True
             self.pending = not self.closing
         except Exception as error:
-            self._fail(error)
+            self.failed(error)
         return b"".join(out) if len(out) != 1 else out[0]
 
     def _next_piece(self) -> bytes | None:
@@ -217,14 +217,7 @@ class Session:
 
     # ----------------------------------------------------------------- the end
 
-    def _fail(self, error: Exception) -> bytes:
-        self.failure = error
-        self._hang_up("error")
-        return b""
-
     def _hang_up(self, reason: str) -> None:
-        # Whatever still arrives is not answered, on any way in.
-        self.feed = _no_more
         self.busy = self.closing = True
         self.pending = False
         if self.reason is None:
@@ -238,11 +231,9 @@ class Session:
         """
         if self._on_message is _closed:
             return
-        # Both refer back to this session: without them it is freed at once, and a
-        # server that sees ten thousand connections a second leaves the garbage
-        # collector nothing to look for.
-        self._on_message = _closed
-        self.feed = _closed
+        # What a handler holds on to may lead back here: without it this is freed at
+        # once, and the garbage collector has nothing to look for.
+        self._on_message = self.straight = _closed
         self.closing = True
         if self.reason is None:
             self.reason = reason
@@ -266,7 +257,7 @@ class AwaitingSession(Session):
     Such an answer is kept in `awaiting`, and the session is busy; whoever drives it
     awaits that answer, gives what comes of it to resume(), piece by piece and each
     as a plain answer, and at the end calls resumed(). What the handler raises
-    meanwhile goes to fail().
+    meanwhile goes to failed().
     """
 
     # What has to be awaited, or iterated asynchronously; None while there is nothing.
@@ -288,10 +279,9 @@ class AwaitingSession(Session):
         self.awaiting = None
         return self.more()
 
-    def fail(self, error: Exception) -> None:
-        """Hang up, since the handler raised this."""
+    def failed(self, error: Exception) -> bytes:
         self.awaiting = None
-        self._fail(error)
+        return super().failed(error)
 
     def end(self, reason: str = "peer") -> bytes:
         if reason == "peer" and self.awaiting is not None:
@@ -307,10 +297,6 @@ class AwaitingSession(Session):
 
     def _next_message(self) -> bytes | None:
         return None if self.awaiting is not None else super()._next_message()
-
-
-def _no_more(data: bytes) -> bytes:
-    return b""
 
 
 def _closed(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ NAMES = [
     "ForkServer",
     "PoolServer",
     "PreforkServer",
+    "LoopServer",
     "AioServer",
     "MODELS",
     "ThreadingMixIn",

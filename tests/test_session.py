@@ -648,7 +648,7 @@ def test_a_closed_session_is_freed_without_the_garbage_collector(
         session.open()
         said = framing.wrap(end.encode())
         if end == "protocol":
-            # Raw framing breaks no rules by itself, and is not asked on its short way.
+            # Raw framing breaks no rules by itself.
             framing.next = broken  # type: ignore[method-assign]  # as if the peer had
             said *= CHUNK
         session.feed(said)
@@ -668,7 +668,8 @@ def test_a_closed_session_is_freed_without_the_garbage_collector(
 def test_a_function_on_raw_takes_the_same_path_as_the_built_in_echo() -> None:
     built_in = Session(EchoHandler(), RawFraming())
     function = session_of(lambda message: message, RawFraming())
-    assert built_in.feed.__code__ is function.feed.__code__
+    assert built_in.straight is not None
+    assert function.straight is not None
     for session in (built_in, function):
         assert session.feed(b"hello") == b"hello"
         assert session.feed(b"x" * (CHUNK + 5)) == b"x" * (CHUNK + 5)
@@ -680,7 +681,11 @@ def test_the_short_way_for_raw_says_the_same_as_the_long_one(answer: Any) -> Non
         """A subclass, so that the session cannot know that it may take the short way."""
 
     short, long = (session_of(lambda message: answer, kind()) for kind in (RawFraming, LongWay))
-    assert short.feed.__code__ is not long.feed.__code__
+    assert long.straight is None
+    assert short.straight is not None
+    given = short.straight(b"?")
+    assert (given if isinstance(given, bytes) else short.answered(given)) == b"ok"
+    # The long way is open to a session that could take the short one.
     for session in (short, long):
         assert session.feed(b"?") == b"ok"
         assert session.end() == b""
@@ -751,7 +756,7 @@ def test_what_is_raised_while_it_is_awaited_is_a_failure_like_any_other() -> Non
     session = awaiting_session(later_at(b"later"), LineFraming())
     session.feed(b"later\nbehind\n")
     error = RuntimeError("late")
-    session.fail(error)
+    session.failed(error)
     assert (session.failure, session.reason) == (error, "error")
     assert (session.awaiting, session.closing) == (None, True)
 
@@ -792,3 +797,12 @@ def test_a_plain_session_refuses_what_would_have_to_be_awaited() -> None:
     session = session_of(lambda message: Promise(), LineFraming())
     session.feed(b"one\n")
     assert isinstance(session.failure, TypeError)
+
+
+def test_what_a_straight_call_raises_ends_the_session() -> None:
+    session = session_of(lambda message: b"", RawFraming())
+    error = RuntimeError("boom")
+    assert session.failed(error) == b""
+    assert session.failure is error
+    assert session.closing
+    assert session.reason == "error"

@@ -5,6 +5,7 @@ thread    accept → thread: converse
 fork      accept → process: converse
 pool      accept → queue → one of N threads: a step → parked until the peer speaks
 prefork   N processes, each:  accept → converse, in a model of its own
+loop      wait for whoever is ready → one step of that conversation → wait
 aio       wait for whoever is ready → one call of that conversation → wait, on asyncio's loop
 """
 
@@ -19,6 +20,7 @@ from .base import Server
 from .fork import ForkingMixIn, ForkServer
 from .life import Report
 from .lifecycle import Lifecycle
+from .loop import LoopServer
 from .pool import PoolMixIn, PoolServer
 from .prefork import PreforkMixIn, PreforkServer
 from .settings import SETTINGS, Setting
@@ -32,6 +34,7 @@ __all__ = [
     "ForkServer",
     "ForkingMixIn",
     "Lifecycle",
+    "LoopServer",
     "PoolMixIn",
     "PoolServer",
     "PreforkMixIn",
@@ -50,7 +53,15 @@ __all__ = [
 # one line here.
 MODELS: dict[str, type[Server]] = {
     server.model: server
-    for server in (SingleServer, ThreadServer, ForkServer, PoolServer, PreforkServer, AioServer)
+    for server in (
+        SingleServer,
+        ThreadServer,
+        ForkServer,
+        PoolServer,
+        PreforkServer,
+        LoopServer,
+        AioServer,
+    )
 }
 
 

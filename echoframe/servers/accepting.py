@@ -94,7 +94,7 @@ class Accepting(Tending):
                     pause = _sooner(pause, deadline - now)
             # In the kernel's backlog a connection waits at nobody's cost, so there
             # it stays while there is no room for it.
-            life.rows.wanted = not life.rows.free
+            life.rows.wanted = not life.rows.free or not self._waits_for_one()
             free = self._has_room()
             # Asked anew each time, because a program may replace its socket.
             self._listen_to(self._listeners() if free and not resting else [])

@@ -13,22 +13,17 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..session import AwaitingSession
 from ..transports import Listener
-from .base import Server, awaits
-from .descriptors import room_for_connections
+from .base import awaits
 from .life import Connection
 from .lifecycle import GRACE, SecondSignal
-from .rows import CUT, ORDER
+from .onethread import OneThreadServer
 from .talking import Errand, Talk
-from .tending import LOOK
 from .watch import READABLE, Watch
 
 if TYPE_CHECKING:
@@ -39,7 +34,7 @@ __all__ = ["AioServer"]
 logger = logging.getLogger("echoframe.server")
 
 
-class AioServer(Server):
+class AioServer(OneThreadServer):
     """Serve all connections in one thread, on asyncio's loop.
 
     uvloop   True is uvloop's loop, False is asyncio's own; None is uvloop's where it
@@ -51,31 +46,18 @@ class AioServer(Server):
     """
 
     model = "aio"
-    at_once = "max_connections"
     runs_async_handlers = True
-    runs_handler_classes = False
-    only_while_serving = True
     encrypted_by_others = True
-    unused_hooks = ("finish_request", "process_request_thread")
-    # The loop looks at the deadlines itself.
-    keeps_time = False
-    batch = 128
-    # As many as there are descriptors, and known when the server is made.
-    max_connections = 0
     uvloop: bool | None = None
 
     # There is nobody whose deadlines must be kept.
     _asleep = False
-    # How many had been served, and were open, when handle_request() began.
-    _before: tuple[int, int] | None = None
 
     def __init__(self, *arguments: Any, uvloop: bool | None = None, **keywords: Any) -> None:
         if uvloop is not None:
             self.uvloop = uvloop
         self.runs_on = self._choose_loop()
         super().__init__(*arguments, **keywords)
-        room = room_for_connections()
-        self.max_connections = self.max_connections or room
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
@@ -150,48 +132,11 @@ class AioServer(Server):
         assert isinstance(watch, _LoopWatch)  # made above
         return watch.loop
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
-        life = self._life
-        try:
-            super().serve_forever(poll_interval)
-        finally:
-            if life.closed:
-                # A handler had this thread for so long that close() went on without it.
-                self._see_them_out()
-                life.watch.close()
-
-    def handle_request(self) -> None:
-        """Serve until one conversation has ended, or call handle_timeout()."""
-        self._before = (self._life.served, len(self._life.open))
-        try:
-            super().handle_request()
-        finally:
-            self._before = None
-
-    def _was_once(self, before: int) -> bool:
-        return self._before is None or self._life.served > self._before[0]
-
-    def _waits_for_one(self) -> bool:
-        return self._before is None or len(self._life.open) <= self._before[1]
-
-    def _has_room(self) -> bool:
-        return self._waits_for_one() and super()._has_room()
-
-    def _accept_loop(self, *arguments: Any, **keywords: Any) -> bool:
-        once = super()._accept_loop(*arguments, **keywords)
-        if self._life.draining:
-            # Whoever is still here ends now; later there might be no thread for it.
-            self._listen_to([])
-            super()._see_them_out()
-        return once
-
     # The accept loop is asyncio's, and looks up only when there is something new for it.
 
     def _arrive(self, listener: Any) -> None:
         super()._arrive(listener)
         life = self._life
-        if life.runs and life.keeper is None:
-            self._start_keeper()
         if self._asleep or life.rest_until or not self._has_room():
             self._loop.stop()
 
@@ -212,33 +157,6 @@ class AioServer(Server):
             # Not now: it may end at once, and whoever calls here holds the lock.
             self._loop.call_soon(conversation.obey)
 
-    def _keep(self) -> float | None:
-        # The loop keeps the deadlines, but for this one: nothing but a signal gets
-        # the main thread out of a handler that is deaf.
-        life = self._life
-        main = threading.main_thread().ident
-        if not life.draining or main is None:
-            return None
-        left = life.deadline + LOOK - time.monotonic()
-        if left > 0:
-            return left
-        life.overdue = True
-        signal.pthread_kill(main, signal.SIGTERM)
-        return 2 * LOOK
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        super()._on_signal(number, frame)
-        if not self._life.cutting:
-            return
-        while frame is not None:
-            talk = frame.f_locals.get("self")
-            if isinstance(talk, Talk):
-                # Its handler has the loop, and whatever it does ends here.
-                connection = talk.connection
-                connection.ordered = self._life.rows.cells[connection.row + ORDER] = CUT
-                raise SecondSignal
-            frame = frame.f_back
-
     def _in_a_handler(self) -> bool:
         import asyncio
 
@@ -247,17 +165,8 @@ class AioServer(Server):
         except RuntimeError:
             return False
 
-    def _see_them_out(self) -> None:
-        if self._loop.is_running():
-            self._give_up()
-        else:
-            super()._see_them_out()
-
-    def _give_up(self) -> bool:
-        if not self._loop.is_running():
-            # They were told a moment ago, and hear of it only now.
-            self._life.watch.wait(LOOK)
-        return not self._life.open or super()._give_up()
+    def _is_running(self) -> bool:
+        return self._loop.is_running()
 
     def _end_workers(self) -> None:
         loop = self._loop

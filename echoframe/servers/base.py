@@ -385,7 +385,6 @@ class Server(Lifecycle, socketserver.TCPServer):
         conversation = self._conversation(request, connection)
         if connection is not None:
             connection.conversation = conversation
-        conversation.door = self._life.door.shut
         conversation.run()
 
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
@@ -393,9 +392,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         assert self.protocol is not None  # or there would be a handler class instead
         session = self._new_session(Session, self.protocol, connection)
         cells, row = self._cells_of(connection)
-        return Conversation(
+        conversation = Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
         )
+        conversation.door = self._life.door.shut
+        return conversation
 
     def _new_session(
         self, kind: type[Talked], protocol: Protocol, connection: Connection | None

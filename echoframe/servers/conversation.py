@@ -20,7 +20,7 @@ from typing import Any
 
 from ..deadlines import milliseconds
 from ..framing import CHUNK, RawFraming
-from ..handlers import Handler, replies
+from ..handlers import Answer, Handler, replies
 from ..session import Session
 from ..transports.tls import explain
 from .door import Door
@@ -72,6 +72,11 @@ class Steps:
     """
 
     deadline: float | None = None
+    # What whoever polls for it is waiting for.
+    wanted: str = READ
+    # Bytes, on a socket that does not block; on others they stand in the row.
+    received = 0
+    sent = 0
     # What is being sent.
     _out: bytes | memoryview = b""
     # The peer is still to prove itself, and what is said to be encrypted.
@@ -165,7 +170,7 @@ class Steps:
         blocks = sock.gettimeout() != 0
         now = time.monotonic()
         if self.deadline is None:
-            self.deadline = now + self._patience
+            self._set_deadline(now + self._patience)
             if blocks:
                 sock.settimeout(self._patience)
         elif now >= self.deadline:
@@ -182,6 +187,11 @@ class Steps:
         # the reading side, and tell the peer of an error. So the waiting is done outside.
         self._polls = True
         self._sock.setblocking(False)
+
+    def _set_deadline(self, deadline: float) -> None:
+        self.deadline = deadline
+        # Whatever is wanted next is news to whoever polls: it comes with a deadline.
+        self.wanted = ""
 
     def _begin(self) -> str:
         raise NotImplementedError
@@ -218,7 +228,7 @@ class Steps:
         # send a reset, and a reset can overtake the last reply. So we have said that
         # we are done, and wait for the peer to say so too.
         self._cells[self._row + LINGERING] = 1
-        self.deadline = time.monotonic() + self._linger
+        self._set_deadline(time.monotonic() + self._linger)
         self._stage = self._listen_on
         return self._listen_on()
 
@@ -261,6 +271,9 @@ class Steps:
 class Conversation(Steps):
     """A session on a stream socket."""
 
+    _straight: Callable[[bytes], Answer] | None = None
+    # It was told to end, and reads only what has arrived.
+    _leaves = False
     # Where it may have to wait between two messages, see door.py.
     door: Sequence[Door] = ()
 
@@ -285,14 +298,20 @@ class Conversation(Steps):
                 raise
             return self._refused(error)
 
+    def _refused(self, error: OSError) -> str:
+        if self._out:
+            # Reading goes on when that is sent.
+            self._stage = self._go_on
+        return super()._refused(error)
+
     def _wait_for(self, want: str) -> None:
         if self.waits:
             # As in _talk(), for whoever looks at the row.
             cells, row = self._cells, self._row
-            received = cells[row + RECEIVED]
-            cells[row + SETTLED] = received
+            cells[row + SETTLED] = self.received
+            cells[row + SENT] = self.sent
             cells[row + UNFINISHED] = self.unfinished
-            if self.door and received:
+            if self.door and self.received:
                 for one in self.door:
                     one.pass_by(row)
         super()._wait_for(want)
@@ -311,8 +330,16 @@ class Conversation(Steps):
         if self._polls:
             # The thread that waits for the socket looks at the row itself.
             return
-        if self._stage == self._turn and self._cells[self._row + ORDER] >= DRAIN:
-            self._stage = self._last_turns
+        if self._cells[self._row + ORDER] >= DRAIN:
+            reads = self._stage == self._reading()
+            self._leaves = True
+            if reads:
+                self._stage = self._last_turns
+
+    @property
+    def speaks_first(self) -> bool:
+        """There is something to do before the peer has said anything."""
+        return self._secure or type(self.session.handler).on_open is not Handler.on_open
 
     @property
     def waits(self) -> bool:
@@ -325,12 +352,16 @@ class Conversation(Steps):
     # ---------------------------------------------------------------- stages
 
     def _begin(self) -> str:
-        self._stage = talk = self._talk if self._sock.gettimeout() != 0 else self._turn
+        if self._sock.gettimeout() != 0:
+            self._stage = self._talk
+            self._out = self.session.open()
+            return self._talk()
+        self._straight = self.session.straight
         self._out = self.session.open()
-        if self.session.busy and self._stage == self._turn:
-            # A greeting that goes on, or after which nothing is heard.
-            return self._say_more()
-        return talk()
+        if self._out or self.session.busy:
+            return self._go_on()
+        self._stage = stage = self._reading()
+        return stage()
 
     def _talk(self) -> str:
         # The one loop that runs for every message, so its names are local and the
@@ -338,7 +369,7 @@ class Conversation(Steps):
         sock = self._sock
         recv, send = sock.recv, sock.send
         session = self.session
-        feed, framing = session.feed, session.framing
+        feed, framing, straight = session.feed, session.framing, session.straight
         # Raw framing leaves nothing unfinished.
         leaves_rests = not isinstance(framing, RawFraming)
         cells, row = self._cells, self._row
@@ -374,7 +405,15 @@ class Conversation(Steps):
                 if data:
                     received += len(data)
                     cells[cell_received] = received
-                    out = feed(data)
+                    if straight is None:
+                        out = feed(data)
+                        continue
+                    try:
+                        answer = straight(data)
+                    except Exception as error:
+                        out = session.failed(error)
+                        continue
+                    out = answer if answer.__class__ is bytes else session.answered(answer)
                 else:
                     out = session.end(REASONS[cells[row + ORDER]] or "peer")
         finally:
@@ -384,28 +423,41 @@ class Conversation(Steps):
 
     def _turn(self) -> str:
         # The same on a socket that does not block: one read and what it brings.
-        session = self.session
-        if self._out or session.pending:
-            return self._say_more()
-        cells, row = self._cells, self._row
-        if self._polls and cells[row + ORDER] >= DRAIN and not unread(self._sock):
-            return self._leave(REASONS[cells[row + ORDER]])
+        if self._polls and self._is_told_to_leave():
+            return self._leave(REASONS[self._cells[self._row + ORDER]])
         data = self._sock.recv(CHUNK)
-        if data:
-            cells[row + RECEIVED] += len(data)
-            out = session.feed(data)
-        else:
-            out = session.end(REASONS[cells[row + ORDER]] or "peer")
-        if out:
-            self._out = out
-            gone = self._sock.send(out)
-            if gone < len(out):
-                return self._sent(gone)
+        if not data:
+            return self._end_of_input()
+        self.received += len(data)
+        if self._polls:
+            self._cells[self._row + RECEIVED] = self.received
+        self._out = self.session.feed(data)
+        return self._go_on() if self._out or self.session.busy else READ
+
+    def _straight_turn(self) -> str:
+        # And where nothing stands between the bytes and the handler.
+        data = self._sock.recv(CHUNK)
+        if not data:
+            return self._end_of_input()
+        self.received += len(data)
+        try:
+            answer = self._straight(data)  # type: ignore[misc]  # there, or this is not called
+        except Exception as error:
+            answer = self.session.failed(error)
+        if answer.__class__ is not bytes:
+            answer = self.session.answered(answer)
+        self._out = answer
+        gone = self._sock.send(answer)
+        self.sent += gone
+        if gone == len(answer) and not self.session.busy:
             self._out = b""
-            cells[row + SENT] += gone
-        if session.busy:
-            return self._go_on()
-        return READ
+            return READ
+        self._out = memoryview(answer)[gone:]
+        return self._go_on()
+
+    def _end_of_input(self) -> str:
+        self._out = self.session.end(REASONS[self._cells[self._row + ORDER]] or "peer")
+        return self._go_on()
 
     def _last_turns(self) -> str:
         # What the kernel holds is still read and answered; then it has nothing more.
@@ -413,27 +465,36 @@ class Conversation(Steps):
             pass
         return want
 
-    def _say_more(self) -> str:
-        if self._out:
-            gone = self._sock.send(self._out)
-            if gone < len(self._out):
-                return self._sent(gone)
-            self._sent(gone)
-        return self._go_on() if self.session.busy else READ
-
-    def _sent(self, gone: int) -> str:
-        self._cells[self._row + SENT] += gone
-        self._out = memoryview(self._out)[gone:]
-        return WRITE
+    def _is_told_to_leave(self) -> bool:
+        return self._cells[self._row + ORDER] >= DRAIN and not unread(self._sock)
 
     def _go_on(self) -> str:
+        # Send what there is, and say what there is to say, until it is the peer's turn.
         session = self.session
-        while session.pending:
-            self._out = session.more()
-            if self._out:
-                # Not at once: somebody else may be waiting, and this may have no end.
+        self._stage = self._go_on
+        out = self._out
+        if not out and session.pending:
+            self._out = out = session.more()
+        if out:
+            gone = self._sock.send(out)
+            self.sent += gone
+            if gone < len(out):
+                self._out = memoryview(out)[gone:]
                 return WRITE
-        return self._part() if session.closing else READ
+            self._out = b""
+        if session.pending:
+            # Not at once: somebody else may be waiting, and this may have no end.
+            return WRITE
+        if session.closing:
+            return self._part()
+        self._stage = self._reading()
+        return READ
+
+    def _reading(self) -> Callable[[], str]:
+        # Decided once, and not for each message.
+        if self._leaves:
+            return self._last_turns
+        return self._turn if self._straight is None or self._polls else self._straight_turn
 
     # --------------------------------------------------------------- the end
 
@@ -445,7 +506,9 @@ class Conversation(Steps):
 
     def _part(self) -> str:
         # The peer has ended its side too, or nothing was said that could be lost.
-        return self._hang_up(self.session.reason == "peer" or not self._cells[self._row + SENT])
+        return self._hang_up(
+            self.session.reason == "peer" or not (self.sent or self._cells[self._row + SENT])
+        )
 
     def _done(self, reason: str = "peer") -> str:
         begun = self._stage != self._shake

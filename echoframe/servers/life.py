@@ -49,6 +49,10 @@ class Talking(Protocol):
     @property
     def unfinished(self) -> int: ...
 
+    # Bytes so far, where the row does not have them.
+    received: int
+    sent: int
+
     def obey(self) -> None: ...
 
 

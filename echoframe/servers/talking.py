@@ -19,7 +19,7 @@ from ..transports.tls import explain
 from .conversation import send_datagram
 from .kernel import unread, unsent
 from .life import Connection
-from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS, RECEIVED, SENT
+from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS
 from .tending import LOOK
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Talk:
     _task: asyncio.Task[None] | None = None
     _room: asyncio.Future[None] | None = None
     _timer: Any = None
+    received = 0
+    sent = 0
     # Makes the transport, over TLS with the handshake.
     connecting: asyncio.Task[Any] | None = None
 
@@ -74,8 +76,6 @@ class Talk:
         self._server = server
         self._loop = loop
         self._cells = server._life.rows.cells
-        self._received = connection.row + RECEIVED
-        self._sent = connection.row + SENT
 
     # ------------------------------------------------------ called by asyncio
 
@@ -99,11 +99,18 @@ class Talk:
 
     def data_received(self, data: bytes) -> None:
         session = self.session
-        cells = self._cells
-        cells[self._received] += len(data)
-        out = session.feed(data)
+        self.received += len(data)
+        straight = session.straight
+        if straight is None or session.busy or len(data) > CHUNK:
+            out = session.feed(data)
+        else:
+            try:
+                answer = straight(data)
+            except Exception as error:
+                answer = session.failed(error)
+            out = answer if answer.__class__ is bytes else session.answered(answer)
         if out:
-            cells[self._sent] += len(out)
+            self.sent += len(out)
             self._write(out)
         if session.busy:
             self._settle()
@@ -197,7 +204,7 @@ class Talk:
 
     def _say(self, out: bytes) -> None:
         if out and not self._gone:
-            self._cells[self._sent] += len(out)
+            self.sent += len(out)
             self._write(out)
 
     def _settle(self) -> None:
@@ -266,11 +273,11 @@ class Talk:
         self._task = self._room = None
         if task.cancelled():
             if not self._gone:
-                self.session.fail(RuntimeError("the handler has cancelled itself"))
+                self.session.failed(RuntimeError("the handler has cancelled itself"))
         else:
             error = task.exception()
             if isinstance(error, Exception):
-                self.session.fail(error)
+                self.session.failed(error)
             elif error is not None and not self._gone:
                 self._transport.abort()
         if self._gone:
@@ -298,7 +305,7 @@ class Talk:
         drained = cells[self.connection.row + ORDER] == DRAIN
         if (
             self._heard_all
-            or not cells[self._sent]
+            or not self.sent
             or (drained and not (unsent(request) or unread(request)))
             or not transport.can_write_eof()
         ):
@@ -360,6 +367,9 @@ class Errand:
 
     waits = False
     unfinished = 0
+
+    received = 0
+    sent = 0
 
     def __init__(
         self,

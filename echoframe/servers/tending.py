@@ -69,11 +69,8 @@ class Tending(_Base):
     def _life(self) -> Life:
         return Life(self._permits, self._woken, self._new_watch)
 
-    # The conversations too are polled, and not only the listeners.
-    _watches_many = False
-
     def _new_watch(self) -> Watch:
-        return Watch(self._watches_many)
+        return Watch()
 
     def _permits(self) -> int:
         return self.max_connections
@@ -198,6 +195,9 @@ class Tending(_Base):
                 return now - connection.since, False, True
             return quiet, True, True
         cells, row = self._life.rows.cells, connection.row
+        if connection.polled and conversation is not None:
+            # It is in this process, and counts where that costs least.
+            cells[row + RECEIVED], cells[row + SENT] = conversation.received, conversation.sent
         seen = (cells[row + RECEIVED], cells[row + SETTLED], cells[row + SENT])
         if seen != connection.seen:
             # Since the last look, which may be long ago; the kernel may know better.

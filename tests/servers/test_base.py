@@ -148,7 +148,7 @@ def test_one_address_that_is_taken_leaves_none_of_them_open(model: str) -> None:
 def test_an_unknown_model_is_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match="unknown model 'thraed'; did you mean 'thread'"):
         model_class("thraed")
-    with pytest.raises(SettingError, match="known: aio, fork, pool, prefork, single, thread"):
+    with pytest.raises(SettingError, match="known: aio, fork, loop, pool, prefork, single, thread"):
         serve(echo, "tcp://127.0.0.1:0", model="pigeon")
 
 
@@ -481,6 +481,7 @@ ORDER = {
         "child:get_request child:verify_request child:process_request "
         "child:finish_request child:shutdown_request child:close_request"
     ),
+    "loop": "get_request verify_request process_request shutdown_request close_request",
     "aio": "get_request verify_request process_request shutdown_request close_request",
 }
 
@@ -678,7 +679,7 @@ def test_stop_makes_the_next_handle_request_return(model: str) -> None:
 
 
 def test_the_public_names_are_the_models_classes() -> None:
-    assert list(MODELS) == ["single", "thread", "fork", "pool", "prefork", "aio"]
+    assert list(MODELS) == ["single", "thread", "fork", "pool", "prefork", "loop", "aio"]
     for name, cls in MODELS.items():
         assert cls.model == name
         assert getattr(echoframe, cls.__name__) is cls

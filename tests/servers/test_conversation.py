@@ -131,7 +131,7 @@ def test_a_step_is_one_read_however_much_is_there() -> None:
             while True:
                 talk.peer.send(b"x" * 65536)
         assert talk.step() == READ
-        assert talk.cells[RECEIVED] <= 65536
+        assert talk.conversation.received <= 65536
 
 
 def test_steps_behind_the_end_are_harmless() -> None:
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_sent_in_further_steps() -> None:
             state = talk.step()
         assert got == words
         assert state == READ
-        assert talk.cells[SENT] == len(words)
+        assert talk.conversation.sent == len(words)
 
 
 def test_an_iterable_is_not_pulled_while_the_peer_does_not_read() -> None:
@@ -194,8 +194,8 @@ def test_what_never_blocks_counts_too_and_knows_by_itself_what_is_settled() -> N
     with Talk(lambda message: message * 2) as talk:
         talk.peer.sendall(b"abc\nd")
         assert talk.step() == READ
-        assert talk.cells[RECEIVED] == 5
-        assert talk.cells[SENT] == 7
+        assert talk.conversation.received == 5
+        assert talk.conversation.sent == 7
         assert talk.conversation.unfinished == 1
         assert talk.conversation.waits
 

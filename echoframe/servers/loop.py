@@ -1,0 +1,157 @@
+"""loop: one thread serves whoever is ready.
+
+    wait for whoever is ready ─► one step of each of them ─► wait …
+
+At once       as many conversations as there are descriptors
+Memory        shared: handlers see the same objects, and one at a time
+A slow peer   delays nobody; a handler that waits delays everybody
+Stopping      conversations get the drain time, then their sockets are shut
+Replaces      process_request, and what waits for the listeners
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .conversation import DONE, WRITE, Conversation
+from .life import Connection
+from .onethread import OneThreadServer
+from .watch import READABLE, WRITABLE, Watch
+
+__all__ = ["LoopServer"]
+
+
+class LoopServer(OneThreadServer):
+    """Serve everybody in one thread that never waits for anybody alone.
+
+    A conversation goes on only while somebody is in serve_forever(), handle_request()
+    or close(); so after stop(), serve_forever() returns when the drain is over.
+    """
+
+    model = "loop"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        connection = self._connection_of(request, client_address)
+        if isinstance(request, tuple):
+            self._converse(request, client_address, connection)
+            return
+        request.setblocking(False)
+        conversation = self._conversation(request, connection)
+        connection.conversation = conversation
+        connection.polled = connection.away = True
+        self._watch.poll_for(request.fileno(), connection, conversation)
+        if conversation.speaks_first:
+            self._watch.step(request.fileno())
+
+    def _new_watch(self) -> Watch:
+        return _LoopWatch(self._news)
+
+    @property
+    def _watch(self) -> _LoopWatch:
+        watch = self._life.watch
+        assert isinstance(watch, _LoopWatch)  # made above
+        return watch
+
+    def _news(self, connection: Connection, want: str, error: Exception | None) -> None:
+        """A conversation waits for something else than before, or is over."""
+        request, conversation = connection.request, connection.conversation
+        assert isinstance(conversation, Conversation)  # made above
+        if want is not DONE:
+            conversation.wanted = want
+            if conversation.deadline is not None:
+                self._set_alarm(connection, conversation.deadline)
+            self._watch.change(request.fileno(), WRITABLE if want is WRITE else READABLE)
+            return
+        try:
+            if error is not None:
+                self.handle_error(request, connection.client_address)
+        finally:
+            conversation.abandon()
+            self._watch.forget(request.fileno())
+            try:
+                self.shutdown_request(request)
+            finally:
+                self._release(connection)
+
+    # -------------------------------------------------------------- deadlines
+
+    def _between(self) -> float | None:
+        pause = self._tend()
+        watch = self._watch
+        while watch.ordered:
+            watch.step(watch.ordered.pop().request.fileno())
+        return pause
+
+    def _carry(self, connection: Connection, order: int) -> None:
+        if connection.conversation is not None:
+            connection.conversation.obey()
+            self._ring(connection)
+
+    def _ring(self, connection: Connection) -> None:
+        # Not now: it may end at once, and whoever calls here holds the lock.
+        self._watch.ordered.append(connection)
+
+    def _in_a_handler(self) -> bool:
+        return self._watch.thread == threading.get_ident()
+
+    def _is_running(self) -> bool:
+        return self._watch.thread is not None
+
+
+class _LoopWatch(Watch):
+    """A watch that takes the steps of conversations itself: one call less for each message."""
+
+    def __init__(self, news: Callable[[Connection, str, Exception | None], None]) -> None:
+        super().__init__(many=True)
+        self._news = news
+        self._talks: dict[int, tuple[Connection, Conversation]] = {}
+        # Who has an order to carry out, or a deadline that has passed.
+        self.ordered: list[Connection] = []
+        # Whose turn it is, is decided in this thread.
+        self.thread: int | None = None
+
+    def poll_for(self, number: int, connection: Connection, conversation: Conversation) -> None:
+        self._poller.register(number, READABLE)
+        self._talks[number] = connection, conversation
+
+    def forget(self, number: int) -> None:
+        # Closing alone might not do: a child of the program's may have the socket too.
+        del self._talks[number]
+        self._poller.unregister(number)
+
+    def step(self, number: int) -> None:
+        if number in self._talks:
+            self._step_all([(number, READABLE)])
+
+    def wait(self, pause: float | None) -> bool:
+        ready = self._ask(pause)
+        self._step_all(ready)
+        return bool(ready)
+
+    def _step_all(self, ready: list[tuple[int, int]]) -> None:
+        talks, calls = self._talks, self.calls
+        before, self.thread = self.thread, threading.get_ident()
+        try:
+            for number, _ in ready:
+                talk = talks.get(number)
+                if talk is None:
+                    call = calls.get(number)
+                    if call is not None:
+                        call()
+                    continue
+                connection, conversation = talk
+                try:
+                    want = conversation.step()
+                except Exception as error:
+                    self._news(connection, DONE, error)
+                except BaseException:
+                    # What ends the program, or the handler that kept it from ending.
+                    self._news(connection, DONE, None)
+                    raise
+                else:
+                    if want is not conversation.wanted:
+                        self._news(connection, want, None)
+        finally:
+            self.thread = before
