@@ -172,7 +172,8 @@ class Workers:
     def resize(self) -> None:
         """Notice that the number of workers there may be has changed."""
         surplus = len(self.crew) - self._owner.threads
-        self._rouse(len(self._idle) if surplus > 0 else len(self.ready))
+        # At least one: the leader may be stuck, and nobody have been there to watch it.
+        self._rouse(len(self._idle) if surplus > 0 else max(1, len(self.ready)))
 
     def close(self, stuck: set[int | None]) -> None:
         """End all workers, and wait for them but for those who are `stuck`."""
