@@ -65,8 +65,15 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         try:
             self._workers.put(connection)
         except BaseException as error:
+            expected = isinstance(error, OSError | RuntimeError | MemoryError)
+            workers = vars(self).get("_workers")
+            if workers is not None and not workers.take_back(connection):
+                # A worker has it, whatever came between.
+                if expected:
+                    return
+                raise
             connection.away = False
-            if not isinstance(error, OSError | RuntimeError | MemoryError):
+            if not expected:
                 raise
             self._starve("starting threads", error)
             self.shutdown_request(request)
@@ -103,9 +110,9 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
     def _has_room(self) -> bool:
         # They are made when there is somebody to serve: making them takes descriptors.
         workers, coming = vars(self).get("_workers"), len(self._life.taken)
-        if workers is None:
-            return super()._has_room() and coming < self.queue_size
-        return super()._has_room() and workers.has_room(coming)
+        if not self._life.rows.free:
+            return False
+        return coming < self.queue_size if workers is None else workers.has_room(coming)
 
     def _end_workers(self) -> None:
         if "_workers" in vars(self):

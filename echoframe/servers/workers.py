@@ -13,7 +13,6 @@ Nothing here knows what a step is.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -110,7 +109,7 @@ class Workers:
         """Have a step taken, by the next worker that comes to it.
 
         Errors: RuntimeError or MemoryError when there is no worker, and none can be
-        started; it was not put then.
+        started. Then, and after an interrupt, take_back() tells whose it is.
         """
         self.ready.append(item)
         if self._polling:
@@ -118,13 +117,15 @@ class Workers:
                 self._called = True
                 self._wake.set()
         elif self._leader is None:
-            try:
-                self._rouse(1)
-            except BaseException:
-                # Unless somebody has come to it all the same.
-                with contextlib.suppress(ValueError):
-                    self.ready.remove(item)
-                raise
+            self._rouse(1)
+
+    def take_back(self, item: Item) -> bool:
+        """Undo put(); False when a worker has it already."""
+        try:
+            self.ready.remove(item)
+        except ValueError:
+            return False
+        return True
 
     def wait_for(self, number: int, events: int, known: bool) -> None:
         """Have the descriptor polled; `known` is "not for the first time".
@@ -155,7 +156,8 @@ class Workers:
             try:
                 self.put(item)
             except BaseException:
-                self.parked[number] = item
+                if self.take_back(item):
+                    self.parked[number] = item
                 raise
 
     def has_room(self, coming: int = 0) -> bool:
@@ -170,7 +172,8 @@ class Workers:
     def resize(self) -> None:
         """Notice that the number of workers there may be has changed."""
         surplus = len(self.crew) - self._owner.threads
-        self._rouse(len(self._idle) if surplus > 0 else len(self.ready))
+        # At least one: the leader may be stuck, and nobody have been there to watch it.
+        self._rouse(len(self._idle) if surplus > 0 else max(1, len(self.ready)))
 
     def close(self, stuck: set[int | None]) -> None:
         """End all workers, and wait for them but for those who are `stuck`."""
@@ -181,7 +184,8 @@ class Workers:
         for worker in crew:
             worker.call()
         for worker in crew:
-            if worker.ident not in stuck:
+            # One whose start was interrupted has no number, and nothing to wait for.
+            if worker.ident and worker.ident not in stuck:
                 worker.join()
         self._poller.close()
         self._wake.close()
@@ -197,10 +201,11 @@ class Workers:
     def work(self, me: Worker) -> None:
         """Do whatever there is to do, until this worker is not needed any more."""
         try:
-            while not self.closed:
+            # Who was started to lead asks for a deputy before its first step.
+            goes_on = self._leader is not me or self._role(me)(me)
+            while goes_on and not self.closed:
                 self._drain(me)
-                if self.closed or not self._role(me)(me):
-                    break
+                goes_on = not self.closed and self._role(me)(me)
         finally:
             self._leave(me)
 
@@ -250,10 +255,6 @@ class Workers:
             pause = 0
         events = self._poller.poll(pause, self._owner.queue_size)
         self._polling = False
-        if self._called:
-            # In this order: who puts from here on calls, or comes before the drain.
-            self._wake.clear()
-            self._called = False
         take, append = self.parked.pop, self.ready.append
         for number, _ in events:
             item = take(number, None)
@@ -261,6 +262,10 @@ class Workers:
                 append(item)
             elif number != self._bell:
                 self._disarm(number)
+            else:
+                # In this order: who puts from here on calls, or comes before the drain.
+                self._wake.clear()
+                self._called = False
         if not self.ready:
             return bool(events) or pause != KEEP
         if self._slow:
@@ -374,11 +379,16 @@ class Workers:
             if self.closed or len(self.crew) >= self._owner.threads:
                 return False
             worker = Worker(self, self._owner.daemon_threads)
+            leads = self._leader is None
             self.crew.add(worker)
+            if leads:
+                self._leader = worker
             try:
                 worker.start()
-            except BaseException:
+            except (RuntimeError, MemoryError):
                 self.crew.discard(worker)
+                if leads:
+                    self._leader = None
                 raise
         return True
 

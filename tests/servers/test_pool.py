@@ -359,6 +359,8 @@ def test_a_daemon_has_workers_of_its_own() -> None:
     thread.start()
     with raw_connection(server) as peer:
         assert ask(peer, b"hello") == b"hello"
+    # What is open now would be nobody's there.
+    eventually(lambda: not server._life.open)
     server.shutdown()
     thread.join(DEADLINE)
 
