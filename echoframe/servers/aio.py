@@ -121,7 +121,7 @@ class AioServer(OneThreadServer):
         if self.runs_on == "uvloop":
             import uvloop
 
-            return _LoopWatch(uvloop.new_event_loop())
+            return _LoopWatch(uvloop.new_event_loop(), keeps=True)
         import asyncio
 
         return _LoopWatch(asyncio.SelectorEventLoop())
@@ -138,6 +138,12 @@ class AioServer(OneThreadServer):
         super()._arrive(listener)
         life = self._life
         if self._asleep or life.rest_until or not self._has_room():
+            self._loop.stop()
+
+    def _release(self, connection: Connection) -> None:
+        super()._release(connection)
+        if self._before is not None:
+            # handle_request() waits for it.
             self._loop.stop()
 
     def _woken(self) -> None:
@@ -194,7 +200,7 @@ class AioServer(OneThreadServer):
 class _LoopWatch(Watch):
     """The Watch of somebody who lives in an asyncio loop: wait() runs it until it is stopped."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, keeps: bool = False) -> None:
         self.loop = loop
         self.calls = {}
         self._pid = os.getpid()
@@ -202,7 +208,8 @@ class _LoopWatch(Watch):
         self.close = self._close
         loop.set_exception_handler(lambda _, context: self._complain(context))
         # uvloop makes a pair of sockets whenever it begins to run, and must be able to.
-        self._kept = _two_descriptors()
+        self._keeps = keeps
+        self._kept = _two_descriptors() if keeps else []
 
     def add(self, number: int, call: Callable[[], object], events: int = READABLE) -> None:
         self.loop.add_reader(number, self._call, call)
@@ -217,7 +224,8 @@ class _LoopWatch(Watch):
         try:
             loop.run_forever()
         finally:
-            self._kept = _two_descriptors()
+            if self._keeps:
+                self._kept = _two_descriptors()
             if timer is not None:
                 timer.cancel()
         if self._raised is not None:

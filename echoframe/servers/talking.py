@@ -119,6 +119,10 @@ class Talk:
         self._heard_all = True
         if self._parting:
             return False
+        if not self._is_announced():
+            # Anybody on the way may have cut the line: what has come may not be all.
+            self._failure = ConnectionAbortedError("without the closing word of TLS")
+            return False
         self._say(self.session.end())
         self._settle()
         # Over TLS both sides end together, and it is no use to ask for anything else.
@@ -142,7 +146,7 @@ class Talk:
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._gone = True
-        self._failure = error
+        self._failure = error or self._failure
         if self._timer is not None:
             self._timer.cancel()
         if self._task is None:
@@ -163,6 +167,21 @@ class Talk:
                     error = TimeoutError(*error.args)
                 logger.info("no handshake: %s", explain(error))
             self._finish()
+
+    def _is_announced(self) -> bool:
+        # asyncio calls eof_received() for either end of a connection over TLS; only what
+        # encrypts knows whether the peer has said so itself.
+        encryption = self.connection.encryption
+        if encryption is None:
+            return True
+        import ssl
+
+        try:
+            return not encryption.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     # ----------------------------------------------------- called by the server
 

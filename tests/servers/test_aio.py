@@ -218,6 +218,23 @@ def test_tls_with_its_beginning_and_its_end(
 
 
 @both_loops
+def test_an_end_that_tls_did_not_announce_is_none(
+    uvloop: bool, certificates: Certificates, notes: Notes, log: Log
+) -> None:
+    settings: dict[str, Any] = {**certificates.settings, "uvloop": uvloop}
+    context = certificates.client_context()
+    with (
+        running(noting(notes), "aio", "tls", **settings) as up,
+        context.wrap_socket(raw_connection(up), server_hostname="localhost") as peer,
+    ):
+        peer.sendall(b"whole\nunfini")
+        assert read_line(peer) == b"whole\n"
+        socket.socket.shutdown(peer, socket.SHUT_WR)
+        assert notes.take(2) == ["open", "close lost"]
+    assert log.tracebacks == 0
+
+
+@both_loops
 def test_a_handler_knows_the_facts_of_tls(uvloop: bool, certificates: Certificates) -> None:
     class Telling(Handler):
         def on_message(self, message: bytes) -> str:

@@ -716,7 +716,14 @@ def resident(pid: int) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it in this way")
 @pytest.mark.parametrize(
     ("model", "count"),
-    [("single", 5000), ("thread", 5000), ("fork", 400), ("pool", 5000), ("loop", 5000), ("aio", 5000)],
+    [
+        ("single", 5000),
+        ("thread", 5000),
+        ("fork", 400),
+        ("pool", 5000),
+        ("loop", 5000),
+        ("aio", 5000),
+    ],
 )
 def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int) -> None:
     with served(MODELS[model], echo, alone=True) as up:
@@ -736,7 +743,8 @@ def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "count"), [("thread", 1000), ("fork", 200), ("pool", 1000), ("loop", 1000), ("aio", 1000)]
+    ("model", "count"),
+    [("thread", 1000), ("fork", 200), ("pool", 1000), ("loop", 1000), ("aio", 1000)],
 )
 def test_a_thousand_idle_connections_are_drained(model: str, count: int) -> None:
     with contextlib.ExitStack() as stack:
