@@ -106,8 +106,12 @@ class RawFraming(Framing):
     # same messages, however late it is called. None until there is something.
     _messages: deque[bytes] | None = None
 
+    max_message = CHUNK
+
     def __init__(self, max_message: int = CHUNK) -> None:
-        super().__init__(min(max_message, CHUNK))
+        # Mostly there is nothing to do, and a server makes many of these.
+        if max_message < CHUNK:
+            super().__init__(max_message)
 
     def feed(self, data: bytes) -> None:
         if self._messages is None:

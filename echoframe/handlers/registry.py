@@ -38,13 +38,23 @@ class Protocol(NamedTuple):
 
     def open(self, peer: Peer | None = None) -> Handler:
         """Make the handler of one conversation."""
-        handler = self.handler
-        if not isinstance(handler, type) and _class_of(handler) is None:
-            return FunctionHandler(handler)
-        made: Handler = handler()
-        if peer is not None:
-            made.peer = peer
-        return made
+        return self.opener()(peer)
+
+    def opener(self) -> Callable[[Peer | None], Handler]:
+        """Give what makes the handler of one conversation after the other."""
+        make = self.handler
+        if _class_of(make) is None:
+            # It knows nothing of its conversation, so one will do for all.
+            function = FunctionHandler(make)
+            return lambda peer: function
+
+        def open_one(peer: Peer | None) -> Handler:
+            made: Handler = make()
+            if peer is not None:
+                made.peer = peer
+            return made
+
+        return open_one
 
     @classmethod
     def of(

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .life import Connection, Keeper
+from .rows import WANTED
 from .tending import Tending
 
 __all__ = ["Accepting"]
@@ -255,7 +256,7 @@ class Accepting(Tending):
             del life.open[id(connection.request)]
             life.rows.give_back(connection.row)
             life.served += 1
-        if life.rows.wanted or (life.draining and not life.open):
+        if life.rows.cells[WANTED] or (life.draining and not life.open):
             life.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._log_closed(connection)

@@ -208,6 +208,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         self._new_framing: Callable[[], Framing] = make_framing(
             framing or protocol.framing, self.max_message
         )
+        self._open_handler = protocol.opener()
         # Once now, so that a parameter that cannot work is found here.
         self._new_framing()
         return protocol.handler
@@ -379,7 +380,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         if isinstance(request, tuple):
             message, sock = request
             if self._fits(message):
-                handler = protocol.open(self._peer(connection))
+                handler = self._open_handler(self._peer(connection))
                 answer_datagram(handler, message, sock, client_address, self._trace())
             return
         conversation = self._conversation(request, connection)
@@ -402,7 +403,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         self, kind: type[Talked], protocol: Protocol, connection: Connection | None
     ) -> Talked:
         return kind(
-            protocol.open(self._peer(connection)),
+            self._open_handler(self._peer(connection)),
             self._new_framing(),
             write_buffer=self.write_buffer,
             trace=self._trace(),
@@ -492,10 +493,11 @@ class Server(Lifecycle, socketserver.TCPServer):
 class ConnectedPeer(Peer):
     """The peer of a connection. Names are made when somebody asks: most handlers never do."""
 
+    _facts: TlsFacts | None = None
+
     def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
         self._connection = connection
-        self._facts: TlsFacts | None = None
 
     @property
     def tls(self) -> TlsFacts | None:

@@ -99,9 +99,9 @@ class Steps:
         if sock.__class__ is not socket.socket and hasattr(sock, "do_handshake"):
             self._secure = True
             self._patience = handshake_timeout
-            self._stage: Callable[[], str] = self._shake
+            self.stage: Callable[[], str] = self._shake
         else:
-            self._stage = self._begin
+            self.stage = self._begin
 
     def step(self) -> str:
         """Go on until there is something to wait for: READ, WRITE, or DONE.
@@ -110,9 +110,17 @@ class Steps:
         conversation is over then.
         """
         try:
-            return self._stage()
+            return self.stage()
         except OSError as error:
-            return self._refused(error)
+            return self.refused(error)
+
+    def refused(self, error: OSError) -> str:
+        """What a step gives that was met with this error. (Whoever has no time for step()
+        calls `stage`, the bare step that is next, and this.)
+
+        Errors: the same one, if it is the handler's.
+        """
+        return self._understand(error)
 
     def run(self) -> None:
         """Take all steps, on a blocking socket.
@@ -147,7 +155,7 @@ class Steps:
         """Bytes of a message whose end is still to come."""
         return 0
 
-    def _refused(self, error: OSError) -> str:
+    def _understand(self, error: OSError) -> str:
         # What the socket said instead of doing what was asked.
         if isinstance(error, BlockingIOError):
             want = WRITE if self._out else READ
@@ -177,7 +185,7 @@ class Steps:
             raise TimeoutError(f"no handshake within {self._patience:g} s")
         sock.do_handshake()  # type: ignore[attr-defined]  # has one, or this is not called
         self.deadline = None
-        self._stage = self._begin
+        self.stage = self._begin
         if blocks:
             self._go_unblocked()
         return self._begin()
@@ -229,7 +237,7 @@ class Steps:
         # we are done, and wait for the peer to say so too.
         self._cells[self._row + LINGERING] = 1
         self._set_deadline(time.monotonic() + self._linger)
-        self._stage = self._listen_on
+        self.stage = self._listen_on
         return self._listen_on()
 
     def _listen_on(self) -> str:
@@ -264,7 +272,7 @@ class Steps:
     def _done(self, reason: str = "peer") -> str:
         self._out = b""
         self.deadline = None
-        self._stage = _finished
+        self.stage = _finished
         return DONE
 
 
@@ -274,6 +282,8 @@ class Conversation(Steps):
     _straight: Callable[[bytes], Answer] | None = None
     # It was told to end, and reads only what has arrived.
     _leaves = False
+    # Whose it is, for whoever polls.
+    owner: Any = None
     # Where it may have to wait between two messages, see door.py.
     door: Sequence[Door] = ()
 
@@ -287,22 +297,16 @@ class Conversation(Steps):
         handshake_timeout: float = 10.0,
     ) -> None:
         self.session = session
-        Steps.__init__(self, sock, cells, row, linger_timeout, handshake_timeout)
+        super().__init__(sock, cells, row, linger_timeout, handshake_timeout)
 
-    def step(self) -> str:
-        try:
-            return self._stage()
-        except OSError as error:
-            if error is self.session.failure:
-                # The handler's own, and no word about this socket.
-                raise
-            return self._refused(error)
-
-    def _refused(self, error: OSError) -> str:
+    def refused(self, error: OSError) -> str:
+        if error is self.session.failure:
+            # The handler's own, and no word about this socket.
+            raise error
         if self._out:
             # Reading goes on when that is sent.
-            self._stage = self._go_on
-        return super()._refused(error)
+            self.stage = self._go_on
+        return self._understand(error)
 
     def _wait_for(self, want: str) -> None:
         if self.waits:
@@ -317,7 +321,7 @@ class Conversation(Steps):
         super()._wait_for(want)
 
     def abandon(self) -> None:
-        if self._stage is not _finished:
+        if self.stage is not _finished:
             # For what no step has seen to: SystemExit in a handler, and the like.
             self._done(REASONS[self._cells[self._row + ORDER]] or "error")
         # What was raised knows the way it came, and that leads through here: a
@@ -331,10 +335,10 @@ class Conversation(Steps):
             # The thread that waits for the socket looks at the row itself.
             return
         if self._cells[self._row + ORDER] >= DRAIN:
-            reads = self._stage == self._reading()
+            reads = self.stage == self._reading()
             self._leaves = True
             if reads:
-                self._stage = self._last_turns
+                self.stage = self._last_turns
 
     @property
     def speaks_first(self) -> bool:
@@ -353,14 +357,16 @@ class Conversation(Steps):
 
     def _begin(self) -> str:
         if self._sock.gettimeout() != 0:
-            self._stage = self._talk
+            self.stage = self._talk
             self._out = self.session.open()
             return self._talk()
-        self._straight = self.session.straight
+        if not self._secure:
+            # Encryption may want to read in order to write.
+            self._straight = self.session.straight
         self._out = self.session.open()
         if self._out or self.session.busy:
             return self._go_on()
-        self._stage = stage = self._reading()
+        self.stage = stage = self._reading()
         return stage()
 
     def _talk(self) -> str:
@@ -435,7 +441,8 @@ class Conversation(Steps):
         return self._go_on() if self._out or self.session.busy else READ
 
     def _straight_turn(self) -> str:
-        # And where nothing stands between the bytes and the handler.
+        # And where nothing stands between the bytes and the handler: the one way that
+        # is gone for every message, so nothing is written down that can be known later.
         data = self._sock.recv(CHUNK)
         if not data:
             return self._end_of_input()
@@ -443,20 +450,27 @@ class Conversation(Steps):
         try:
             answer = self._straight(data)  # type: ignore[misc]  # there, or this is not called
         except Exception as error:
-            answer = self.session.failed(error)
-        if answer.__class__ is not bytes:
-            answer = self.session.answered(answer)
-        self._out = answer
-        gone = self._sock.send(answer)
-        self.sent += gone
-        if gone == len(answer) and not self.session.busy:
-            self._out = b""
-            return READ
-        self._out = memoryview(answer)[gone:]
-        return self._go_on()
+            self._out = self.session.failed(error)
+            return self._go_on()
+        if answer.__class__ is bytes and answer:
+            try:
+                gone = self._sock.send(answer)
+            except BlockingIOError:
+                gone = 0
+            self.sent += gone
+            if gone == len(answer):
+                return READ
+            self._out = memoryview(answer)[gone:]
+        else:
+            self._out = self.session.answered(answer)
+        return self._go_on() if self._out or self.session.busy else READ
 
     def _end_of_input(self) -> str:
-        self._out = self.session.end(REASONS[self._cells[self._row + ORDER]] or "peer")
+        session = self.session
+        self._out = session.end(REASONS[self._cells[self._row + ORDER]] or "peer")
+        if session.reason == "peer" and not (self._out or self._secure):
+            # Nothing is left to say, and nobody to say goodbye to.
+            return self._done()
         return self._go_on()
 
     def _last_turns(self) -> str:
@@ -471,7 +485,7 @@ class Conversation(Steps):
     def _go_on(self) -> str:
         # Send what there is, and say what there is to say, until it is the peer's turn.
         session = self.session
-        self._stage = self._go_on
+        self.stage = self._go_on
         out = self._out
         if not out and session.pending:
             self._out = out = session.more()
@@ -487,19 +501,19 @@ class Conversation(Steps):
             return WRITE
         if session.closing:
             return self._part()
-        self._stage = self._reading()
+        self.stage = self._reading()
         return READ
 
     def _reading(self) -> Callable[[], str]:
         # Decided once, and not for each message.
         if self._leaves:
             return self._last_turns
-        return self._turn if self._straight is None or self._polls else self._straight_turn
+        return self._turn if self._straight is None else self._straight_turn
 
     # --------------------------------------------------------------- the end
 
     def _leave(self, reason: str) -> str:
-        if self._out or self._stage == self._shake:
+        if self._out or self.stage == self._shake:
             return self._done(reason)
         self.session.end(reason)
         return self._part()
@@ -511,7 +525,7 @@ class Conversation(Steps):
         )
 
     def _done(self, reason: str = "peer") -> str:
-        begun = self._stage != self._shake
+        begun = not self._secure or self.stage != self._shake
         super()._done()
         session = self.session
         if not begun:
@@ -548,7 +562,7 @@ class Goodbye(Steps):
 
     def __init__(self, sock: socket.socket, cells: Cells, row: int, linger_timeout: float) -> None:
         super().__init__(sock, cells, row, linger_timeout)
-        self._stage = self._begin
+        self.stage = self._begin
 
     def _begin(self) -> str:
         sock = self._sock

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .conversation import DONE, WRITE, Conversation
+from .conversation import DONE, READ, WRITE, Conversation
 from .life import Connection
 from .onethread import OneThreadServer
 from .watch import READABLE, WRITABLE, Watch
@@ -40,8 +40,11 @@ class LoopServer(OneThreadServer):
         request.setblocking(False)
         conversation = self._conversation(request, connection)
         connection.conversation = conversation
+        conversation.owner = connection
+        # On the instance, where Python finds it fastest.
+        conversation.wanted = READ
         connection.polled = connection.away = True
-        self._watch.poll_for(request.fileno(), connection, conversation)
+        self._watch.poll_for(request.fileno(), conversation)
         if conversation.speaks_first:
             self._watch.step(request.fileno())
 
@@ -54,10 +57,10 @@ class LoopServer(OneThreadServer):
         assert isinstance(watch, _LoopWatch)  # made above
         return watch
 
-    def _news(self, connection: Connection, want: str, error: Exception | None) -> None:
+    def _news(self, conversation: Conversation, want: str, error: Exception | None) -> None:
         """A conversation waits for something else than before, or is over."""
-        request, conversation = connection.request, connection.conversation
-        assert isinstance(conversation, Conversation)  # made above
+        connection: Connection = conversation.owner
+        request = connection.request
         if want is not DONE:
             conversation.wanted = want
             if conversation.deadline is not None:
@@ -68,7 +71,6 @@ class LoopServer(OneThreadServer):
             if error is not None:
                 self.handle_error(request, connection.client_address)
         finally:
-            conversation.abandon()
             self._watch.forget(request.fileno())
             try:
                 self.shutdown_request(request)
@@ -103,18 +105,18 @@ class LoopServer(OneThreadServer):
 class _LoopWatch(Watch):
     """A watch that takes the steps of conversations itself: one call less for each message."""
 
-    def __init__(self, news: Callable[[Connection, str, Exception | None], None]) -> None:
+    def __init__(self, news: Callable[[Conversation, str, Exception | None], None]) -> None:
         super().__init__(many=True)
         self._news = news
-        self._talks: dict[int, tuple[Connection, Conversation]] = {}
+        self._talks: dict[int, Conversation] = {}
         # Who has an order to carry out, or a deadline that has passed.
         self.ordered: list[Connection] = []
         # Whose turn it is, is decided in this thread.
         self.thread: int | None = None
 
-    def poll_for(self, number: int, connection: Connection, conversation: Conversation) -> None:
+    def poll_for(self, number: int, conversation: Conversation) -> None:
         self._poller.register(number, READABLE)
-        self._talks[number] = connection, conversation
+        self._talks[number] = conversation
 
     def forget(self, number: int) -> None:
         # Closing alone might not do: a child of the program's may have the socket too.
@@ -136,22 +138,35 @@ class _LoopWatch(Watch):
         try:
             for number, _ in ready:
                 talk = talks.get(number)
-                if talk is None:
-                    call = calls.get(number)
-                    if call is not None:
-                        call()
-                    continue
-                connection, conversation = talk
-                try:
-                    want = conversation.step()
-                except Exception as error:
-                    self._news(connection, DONE, error)
-                except BaseException:
-                    # What ends the program, or the handler that kept it from ending.
-                    self._news(connection, DONE, None)
-                    raise
-                else:
-                    if want is not conversation.wanted:
-                        self._news(connection, want, None)
+                if talk is not None:
+                    try:
+                        want = talk.stage()
+                    except BaseException as error:
+                        self._failed(talk, error)
+                    else:
+                        if want is not talk.wanted:
+                            self._news(talk, want, None)
+                elif number in calls:
+                    calls[number]()
         finally:
             self.thread = before
+
+    def _failed(self, talk: Conversation, error: BaseException) -> None:
+        # Called where the error is being handled, which handle_error() may rely on.
+        if isinstance(error, OSError):
+            try:
+                want = talk.refused(error)
+            except Exception as raised:
+                talk.abandon()
+                self._news(talk, DONE, raised)
+            else:
+                if want is not talk.wanted:
+                    self._news(talk, want, None)
+            return
+        talk.abandon()
+        if isinstance(error, Exception):
+            self._news(talk, DONE, error)
+        else:
+            # What ends the program, or the handler that kept it from ending.
+            self._news(talk, DONE, None)
+            raise error
