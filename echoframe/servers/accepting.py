@@ -218,7 +218,7 @@ class Accepting(Tending):
     def _start_keeper(self) -> None:
         keeper = None
         try:
-            keeper = Keeper(self._keep)
+            keeper = Keeper(self._keep, *self._overheard())
             keeper.start()
         except (OSError, RuntimeError) as error:
             # No descriptor, no thread: the next connection tries again.
@@ -227,6 +227,10 @@ class Accepting(Tending):
             self._starve("watching deadlines", error)
         else:
             self._life.keeper = keeper
+
+    def _overheard(self) -> tuple[Any, ...]:
+        """What the keeper listens to besides, and whom it tells. May be replaced."""
+        return ()
 
     def _keep(self) -> float | None:
         """What the keeper's thread does; in how many seconds to do it again."""

@@ -25,6 +25,10 @@ __all__ = ["Connection", "Keeper", "Life", "Report", "obey"]
 logger = logging.getLogger("echoframe.server")
 
 
+# So long (seconds) a thread is given to hear what is meant for it.
+OVERHEARS = 0.05
+
+
 class Report(NamedTuple):
     """How a stop went."""
 
@@ -200,9 +204,17 @@ def obey(connection: Connection, order: int) -> None:
 class Keeper(threading.Thread):
     """Keeps the deadlines of one server; sleeps as long as there are none."""
 
-    def __init__(self, tend: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        tend: Callable[[], float | None],
+        other: Wake | None = None,
+        hear: Callable[[bytes], None] | None = None,
+    ) -> None:
         super().__init__(name="echoframe-keeper", daemon=True)
         self.wake = Wake()
+        # Somebody else's, who may be busy; what was not heard there goes to hear().
+        self._other = other
+        self._hear = hear
         # Nothing to do until somebody wakes it.
         self.asleep = False
         self._tend = tend
@@ -214,6 +226,8 @@ class Keeper(threading.Thread):
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         watch = select.poll()
         watch.register(self.wake, select.POLLIN)
+        if self._other is not None:
+            watch.register(self._other, select.POLLIN)
         while not self._over:
             # Before it looks: whoever comes while it looks must wake it again.
             self.asleep = True
@@ -225,8 +239,22 @@ class Keeper(threading.Thread):
                 pause = 1.0
             if pause is not None:
                 self.asleep = False
-            if watch.poll(None if pause is None else pause * 1000):
-                self.wake.clear()
+            for number, _ in watch.poll(None if pause is None else pause * 1000):
+                if number == self.wake.fileno():
+                    self.wake.clear()
+                else:
+                    self._overhear()
+
+    def _overhear(self) -> None:
+        other, hear = self._other, self._hear
+        assert other is not None  # it has said something
+        assert hear is not None
+        # It is for another thread, unless that does not come to it.
+        mine, others = select.poll(), select.poll()
+        mine.register(self.wake, select.POLLIN)
+        others.register(other, select.POLLIN)
+        if not mine.poll(OVERHEARS * 1000) and others.poll(0):
+            hear(other.clear())
 
     def end(self) -> None:
         self._over = True

@@ -11,6 +11,7 @@ Replaces      nothing
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from .base import Server
@@ -32,6 +33,16 @@ class SingleServer(Server):
         if once is not None:
             self.once = once
         super().__init__(*arguments, **keywords)
+
+    def _overheard(self) -> tuple[Any, ...]:
+        # The thread that polls is the one that talks. A signal that comes just before it
+        # waits for its peer wakes it from nothing, and its handler does not run.
+        return self._life.wake, self._hear_of_signals
+
+    def _hear_of_signals(self, said: bytes) -> None:
+        self._hear(said)
+        if self._life.runs and {signal.SIGINT, signal.SIGTERM}.intersection(said):
+            self.stop()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
