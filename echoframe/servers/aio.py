@@ -64,9 +64,7 @@ class AioServer(OneThreadServer):
         protocol = self.protocol
         assert protocol is not None  # handler classes are refused
         if not isinstance(request, tuple):
-            self._begin_to_talk(
-                connection, self._new_session(AwaitingSession, protocol, connection)
-            )
+            self._begin_to_talk(connection, self._new_session(AwaitingSession, connection))
         elif awaits(protocol):
             if self._fits(request[0]):
                 handler = protocol.open(self._peer(connection))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import socket
 import socketserver
 import threading
@@ -278,8 +279,15 @@ class Server(Lifecycle, socketserver.TCPServer):
             )
         return None
 
+    def _taken(self) -> tuple[int, ...]:
+        # Without certificates a SIGHUP is what it is to every program.
+        more = {signal.SIGHUP} if self._context is not None else set()
+        return tuple(more.union(super()._taken()))
+
     def reload(self) -> bool:
         """Read the certificates anew, for the connections that come from now on.
+
+        SIGHUP does the same under run().
 
         What is open keeps what it has. If a file cannot be used, one line of the log
         says so, nothing changes, and the answer is False.
@@ -386,27 +394,23 @@ class Server(Lifecycle, socketserver.TCPServer):
         conversation = self._conversation(request, connection)
         if connection is not None:
             connection.conversation = conversation
+        conversation.door = self._life.door.shut
         conversation.run()
 
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
         """Make the conversation of a message handler."""
-        assert self.protocol is not None  # or there would be a handler class instead
-        session = self._new_session(Session, self.protocol, connection)
+        session = self._new_session(Session, connection)
         cells, row = self._cells_of(connection)
-        conversation = Conversation(
+        return Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
         )
-        conversation.door = self._life.door.shut
-        return conversation
 
-    def _new_session(
-        self, kind: type[Talked], protocol: Protocol, connection: Connection | None
-    ) -> Talked:
+    def _new_session(self, kind: type[Talked], connection: Connection | None) -> Talked:
         return kind(
-            self._open_handler(self._peer(connection)),
+            self._open_handler(None if connection is None else ConnectedPeer(self, connection)),
             self._new_framing(),
             write_buffer=self.write_buffer,
-            trace=self._trace(),
+            trace=log_received if self.log_messages else None,
         )
 
     def _peer(self, connection: Connection | None) -> Peer | None:

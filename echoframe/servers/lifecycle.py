@@ -28,7 +28,7 @@ from .accepting import Accepting
 from .life import Report
 from .rows import CUT, ORDER
 from .tending import LOOK, counted
-from .wake import STOP
+from .wake import RELOAD, STOP
 
 __all__ = ["GRACE", "Lifecycle", "SecondSignal"]
 
@@ -158,7 +158,7 @@ class Lifecycle(Accepting):
             )
         life = self._life
         self._adopt()
-        before = {number: signal.signal(number, self._on_signal) for number in self._signals}
+        before = {number: signal.signal(number, self._on_signal) for number in self._taken()}
         life.runs = True
         # The kernel may hand a signal to any thread. Python runs the handler in this
         # one, which may be asleep, so somebody must wake it.
@@ -282,8 +282,16 @@ class Lifecycle(Accepting):
             life.rows.close()
         return self.report
 
+    def _taken(self) -> tuple[int, ...]:
+        """The signals that run() takes. May be extended."""
+        return self._signals
+
     def _on_signal(self, number: int, frame: object) -> None:
         life = self._life
+        if number == signal.SIGHUP:
+            # Not here: whatever this has interrupted may hold what a log needs.
+            life.wake.set(RELOAD)
+            return
         if not life.signalled and not life.overdue:
             life.signalled = number
             self.stop()

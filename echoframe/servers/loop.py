@@ -44,18 +44,17 @@ class LoopServer(OneThreadServer):
         # On the instance, where Python finds it fastest.
         conversation.wanted = READ
         connection.polled = connection.away = True
-        self._watch.poll_for(request.fileno(), conversation)
+        watch, number = self._watch, request.fileno()
+        watch.poll_for(number, conversation)
         if conversation.speaks_first:
-            self._watch.step(request.fileno())
+            watch.step(number)
 
     def _new_watch(self) -> Watch:
         return _LoopWatch(self._news)
 
     @property
     def _watch(self) -> _LoopWatch:
-        watch = self._life.watch
-        assert isinstance(watch, _LoopWatch)  # made above
-        return watch
+        return self._life.watch  # type: ignore[return-value]  # made above
 
     def _news(self, conversation: Conversation, want: str, error: Exception | None) -> None:
         """A conversation waits for something else than before, or is over."""

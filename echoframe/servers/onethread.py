@@ -70,7 +70,9 @@ class OneThreadServer(Server):
         return self._before is None or len(self._life.open) <= self._before[1]
 
     def _has_room(self) -> bool:
-        return self._waits_for_one() and super()._has_room()
+        if self._before is not None and not self._waits_for_one():
+            return False
+        return bool(self._life.rows.free)
 
     def _accept_loop(self, *arguments: Any, **keywords: Any) -> bool:
         once = super()._accept_loop(*arguments, **keywords)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +26,8 @@ from .crew import CUT, DRAIN, PAUSE, Crew, Post
 from .lazy import lazy
 from .life import Report
 from .settings import SETTINGS
-from .working import RELOAD, SHUTDOWN, Working
+from .wake import RELOAD
+from .working import SHUTDOWN, Working
 
 __all__ = ["PreforkMixIn", "PreforkServer"]
 
@@ -125,8 +125,6 @@ class PreforkMixIn(Working):
         if SHUTDOWN in said:
             # From the thread that serves, it does not wait.
             self.shutdown()
-        if RELOAD in said:
-            self.reload()
 
     def _see_them_out(self) -> None:
         super()._see_them_out()
@@ -159,12 +157,6 @@ class PreforkMixIn(Working):
             self.report = report
             crew.close()
         return report
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if number == signal.SIGHUP and self._post is None:
-            self._life.wake.set(RELOAD)
-        else:
-            super()._on_signal(number, frame)
 
 
 # The mix-in stands first: its accept loop is what this model replaces.

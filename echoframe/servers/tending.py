@@ -21,7 +21,7 @@ from .lazy import lazy
 from .life import Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
 from .settings import with_settings
-from .wake import STOP
+from .wake import RELOAD, STOP
 from .watch import Watch
 
 __all__ = ["LOOK", "Tending"]
@@ -82,6 +82,9 @@ class Tending(_Base):
         """What came by the wake-up descriptor; may be extended."""
         if STOP in said:
             self.stop()
+        if RELOAD in said:
+            # Nothing that can be read anew, on a server that has no such method.
+            getattr(self, "reload", bool)()
 
     def stop(self) -> None:
         raise NotImplementedError

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["STOP", "WAKE", "Wake"]
+__all__ = ["RELOAD", "STOP", "WAKE", "Wake"]
 
 WAKE = b"."
 # From a forked child, whose stop() means its parent.
 STOP = b"s"
+# What can be read anew (certificates, say) is to be read anew.
+RELOAD = b"r"
 
 
 class Wake:

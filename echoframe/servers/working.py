@@ -18,10 +18,9 @@ from .lifecycle import Lifecycle, SecondSignal
 from .settings import SETTINGS
 from .wake import STOP
 
-__all__ = ["RELOAD", "SHUTDOWN", "Working"]
+__all__ = ["SHUTDOWN", "Working"]
 
-# What a worker, or a child of any process of ours, asks the supervisor for.
-RELOAD = b"r"
+# What a worker, or a child of any process of ours, asks the supervisor for; see wake.py.
 SHUTDOWN = b"d"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -22,12 +25,15 @@ from ..helpers import (
     DEADLINE,
     Log,
     Notes,
+    Served,
     ask,
     echo,
+    eventually,
     noting,
     raw_connection,
     read_line,
     read_to_end,
+    served,
 )
 
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -44,7 +50,7 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def secure(
-    up: Running, certificates: Certificates, pair: Pair | None = None, **limits: Any
+    up: Running | Served, certificates: Certificates, pair: Pair | None = None, **limits: Any
 ) -> ssl.SSLSocket:
     """Give the standard library's socket, for which an end that is not announced is an error."""
     context = certificates.client_context(pair)
@@ -445,6 +451,36 @@ def test_reload_is_for_the_connections_that_come(
                 assert serial(behind) != serial(before)
                 assert ask(behind, b"new") == b"new"
             assert ask(before, b"old") == b"old"
+
+
+@every_model
+def test_sighup_reads_certificates_anew_and_drops_nobody(
+    model: str, certificates: Certificates, tmp_path: Path, log: Log
+) -> None:
+    settings = replace(certificates, tmp_path, certificates.issue("localhost"))
+    with (
+        served(MODELS[model], echo, "tls://127.0.0.1:0", alone=True, **settings) as up,
+        contextlib.ExitStack() as stack,
+    ):
+        before = stack.enter_context(secure(up, certificates))
+        assert ask(before, b"old") == b"old"
+        old = serial(before)
+        if MODELS[model].at_once == "1":
+            before.close()
+        replace(certificates, tmp_path, certificates.issue("localhost"))
+        os.kill(up.pid, signal.SIGHUP)
+        log.expect("INFO Certificates of tls://127.0.0.1:")
+
+        def renewed() -> bool:
+            with secure(up, certificates) as behind:
+                assert ask(behind, b"new") == b"new"
+                return bool(serial(behind) != old)
+
+        # On prefork it is done when the workers have been replaced.
+        eventually(renewed)
+        if MODELS[model].at_once != "1" and model != "prefork":
+            assert ask(before, b"still here") == b"still here"
+    assert log.tracebacks == 0
 
 
 def test_a_reload_that_fails_changes_nothing(
