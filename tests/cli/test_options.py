@@ -127,6 +127,17 @@ def test_the_workers_of_prefork(outcome: list[Any]) -> None:
     assert outcome[0].inner is MODELS["single"]
 
 
+def test_the_settings_of_what_runs_in_the_workers(
+    outcome: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "-m", "prefork", "--threads", "4", "--queue-size", "5"]) == 0
+    assert main(["serve", "-m", "prefork", "--inner", "pool", "--threads", "4"]) == 0
+    assert [server.threads for server in outcome] == [4, 4]
+    assert main(["serve", "-m", "prefork", "--inner", "loop", "--threads", "4"]) == 2
+    assert "is for the model pool, not for loop; add --inner pool" in capsys.readouterr().err
+    assert len(outcome) == 2
+
+
 def test_addresses_from_everywhere(
     outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
