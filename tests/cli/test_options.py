@@ -138,6 +138,14 @@ def test_the_settings_of_what_runs_in_the_workers(
     assert len(outcome) == 2
 
 
+def test_a_handler_that_the_workers_cannot_run_is_refused_for_their_inner_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["serve", "async-wait", "--port", "0", "-m", "prefork", "--inner", "thread"]
+    assert main(words) == 2
+    assert "the model 'thread' (inner of 'prefork') waits for" in capsys.readouterr().err
+
+
 def test_addresses_from_everywhere(
     outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
