@@ -53,7 +53,10 @@ def _read_host(text: str) -> str:
 
 
 def _read_port(text: str) -> int:
-    port = read_int(text, "a port")
+    try:
+        port = read_int(text, "ports")
+    except SettingError:
+        raise SettingError(f"takes a port number, not {text!r}") from None
     if not 0 <= port <= 65535:
         raise SettingError(f"port {port} is not between 0 and 65535")
     return port
@@ -335,12 +338,16 @@ def _server(
         for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode")
         if name in values
     }
+    # The workers of prefork take what their inner model takes.
+    inner = getattr(model, "inner", None)
+    inside = model_class(values.get("inner") or inner) if inner else model
     for name in keywords:
         setting = SETTINGS.get(name)
-        if setting is not None and not hasattr(model, name):
+        if setting is not None and not (hasattr(model, name) or hasattr(inside, name)):
+            flag = "--inner" if inner else "--model"
             raise UsageError(
-                f"{setting.flag} is for the model {setting.model}, not for {model.model}; "
-                f"add --model {setting.model}"
+                f"{setting.flag} is for the model {setting.model}, not for {inside.model}; "
+                f"add {flag} {setting.model}"
             )
     if values.get("once"):
         if not hasattr(model, "once"):

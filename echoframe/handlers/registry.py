@@ -264,7 +264,7 @@ def _load(path: str) -> Any:
 
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
-        raise UnknownHandler(f"{path!r} is not module:attribute")
+        raise UnknownHandler(f"{path!r} is not module:attribute, as in game:shout")
     sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module_name)

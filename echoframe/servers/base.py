@@ -189,7 +189,7 @@ class Server(Lifecycle, socketserver.TCPServer):
                 name = getattr(found, "__name__", type(found).__name__)
                 raise SettingError(
                     f"{name} reads its socket itself and would hold up everybody on the model "
-                    f"{self.model!r}; choose another model, or write an echoframe.Handler"
+                    f"{self._model_in_words()}; choose another model, or write an echoframe.Handler"
                 )
             if framing is not None:
                 raise SettingError(
@@ -200,9 +200,9 @@ class Server(Lifecycle, socketserver.TCPServer):
         self.protocol = protocol = names.find(found)
         if not self.runs_async_handlers and awaits(protocol):
             raise SettingError(
-                f"the handler {protocol.name!r} is asynchronous, and the model {self.model!r} "
-                "waits for nothing asynchronous; choose the model 'aio', or write it as a plain "
-                "function"
+                f"the handler {protocol.name!r} is asynchronous, and the model "
+                f"{self._model_in_words()} waits for nothing asynchronous; choose the "
+                "model 'aio', or write it as a plain function"
             )
         if framing is not None and all(place.scheme == "udp" for place in self._places):
             raise SettingError("a datagram is a message: a framing has no meaning for udp")
@@ -215,6 +215,10 @@ class Server(Lifecycle, socketserver.TCPServer):
         return protocol.handler
 
     # ------------------------------------------------------------- addresses
+
+    def _model_in_words(self) -> str:
+        """Name, in a refusal, the model that cannot run the handler."""
+        return repr(self.model)
 
     @property
     def address(self) -> Address:

@@ -205,6 +205,11 @@ class PreforkServer(PreforkMixIn, Server):
         finally:
             self.__class__ = outer
 
+    def _model_in_words(self) -> str:
+        from . import model_class
+
+        return f"{model_class(self.inner).model!r} (inner of {self.model!r})"
+
     def server_bind(self) -> None:
         """Bind every listener, for every worker. May be extended; call super()."""
         super().server_bind()

@@ -127,6 +127,25 @@ def test_the_workers_of_prefork(outcome: list[Any]) -> None:
     assert outcome[0].inner is MODELS["single"]
 
 
+def test_the_settings_of_what_runs_in_the_workers(
+    outcome: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "-m", "prefork", "--threads", "4", "--queue-size", "5"]) == 0
+    assert main(["serve", "-m", "prefork", "--inner", "pool", "--threads", "4"]) == 0
+    assert [server.threads for server in outcome] == [4, 4]
+    assert main(["serve", "-m", "prefork", "--inner", "loop", "--threads", "4"]) == 2
+    assert "is for the model pool, not for loop; add --inner pool" in capsys.readouterr().err
+    assert len(outcome) == 2
+
+
+def test_a_handler_that_the_workers_cannot_run_is_refused_for_their_inner_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["serve", "async-wait", "--port", "0", "-m", "prefork", "--inner", "thread"]
+    assert main(words) == 2
+    assert "the model 'thread' (inner of 'prefork') waits for" in capsys.readouterr().err
+
+
 def test_addresses_from_everywhere(
     outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

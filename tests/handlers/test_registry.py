@@ -280,9 +280,9 @@ def test_a_package_in_the_current_folder_works_too(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("own_handlers:", "'own_handlers:' is not module:attribute"),
-        (":shout", "':shout' is not module:attribute"),
-        (":", "':' is not module:attribute"),
+        ("own_handlers:", "'own_handlers:' is not module:attribute, as in game:shout"),
+        (":shout", "':shout' is not module:attribute, as in game:shout"),
+        (":", "':' is not module:attribute, as in game:shout"),
         (
             "own_handler:shout",
             "no module 'own_handler' in this folder or among the installed packages "
