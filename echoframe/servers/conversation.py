@@ -330,11 +330,21 @@ class Conversation(Steps):
         if self._polls:
             # The thread that waits for the socket looks at the row itself.
             return
-        if self._cells[self._row + ORDER] >= DRAIN:
-            reads = self._stage == self._reading()
+        order = self._cells[self._row + ORDER]
+        if order >= DRAIN:
+            stage = self._stage
+            reads = stage == self._reading()
             self._leaves = True
             if reads:
                 self._stage = self._last_turns
+            elif (
+                order > DRAIN
+                and self._sock.gettimeout() == 0
+                and stage not in (self._shake, self._begin, _finished)
+            ):
+                # It need not come to a read, nor to a wait: a peer that takes all of an
+                # answer without end would keep it going for ever.
+                self._stage = self._break_off
 
     @property
     def speaks_first(self) -> bool:
@@ -460,10 +470,15 @@ class Conversation(Steps):
         return self._go_on()
 
     def _last_turns(self) -> str:
-        # What the kernel holds is still read and answered; then it has nothing more.
-        while (want := self._turn()) is READ:
-            pass
-        return want
+        # What the kernel holds is still read and answered; then it has nothing more. Not
+        # all at once: somebody else may be waiting, and this may have no end.
+        if self._cells[self._row + ORDER] > DRAIN:
+            return self._break_off()
+        want = self._turn()
+        return WRITE if want is READ else want
+
+    def _break_off(self) -> str:
+        return self._leave(REASONS[self._cells[self._row + ORDER]])
 
     def _is_told_to_leave(self) -> bool:
         return self._cells[self._row + ORDER] >= DRAIN and not unread(self._sock)
@@ -488,7 +503,8 @@ class Conversation(Steps):
         if session.closing:
             return self._part()
         self._stage = self._reading()
-        return READ
+        # Who leaves does not wait for a peer that may say nothing any more.
+        return WRITE if self._leaves else READ
 
     def _reading(self) -> Callable[[], str]:
         # Decided once, and not for each message.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -37,7 +38,7 @@ from echoframe.servers.rows import (
 )
 from echoframe.session import Session
 
-from ..helpers import close_now, crash_on, echo, read_to_end
+from ..helpers import close_now, crash_on, echo, read_to_end, silent
 
 
 class Talk:
@@ -316,6 +317,65 @@ def test_an_order_is_carried_out_by_the_next_step(order: int, reason: str) -> No
         talk.conversation.obey()
         assert talk.step() == DONE
         assert reasons(talk) == [reason]
+
+
+def test_who_sends_without_end_gets_no_turn_more_than_others_while_it_is_drained() -> None:
+    with Talk(silent, RawFraming()) as talk:
+        talk.step()
+        talk.peer.sendall(b"x" * 70000)
+        talk.cells[ORDER] = DRAIN
+        talk.conversation.obey()
+        assert talk.step() == WRITE
+        assert talk.conversation.received == 65536
+        talk.peer.sendall(b"x" * 65536)
+        talk.cells[ORDER] = CUT
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert talk.conversation.received == 65536
+
+
+def test_who_leaves_does_not_wait_behind_a_long_answer() -> None:
+    with Talk(lambda message: b"x" * (1 << 20), RawFraming(), linger_timeout=0) as talk:
+        talk.step()
+        talk.peer.sendall(b"late\n")
+        talk.cells[ORDER] = DRAIN
+        talk.conversation.obey()
+        talk.peer.setblocking(False)
+        while (want := talk.step()) is WRITE:
+            with contextlib.suppress(BlockingIOError):
+                talk.peer.recv(1 << 20)
+        assert want is DONE
+
+
+@pytest.mark.parametrize(("order", "reason"), [(TIMEOUT, "timeout"), (CUT, "cut")])
+def test_an_answer_without_end_can_be_cut_however_fast_its_peer_reads(
+    order: int, reason: str
+) -> None:
+    class Endless(Told):
+        def on_message(self, message: bytes) -> Answer:
+            return itertools.repeat(b"x" * 1000)
+
+    with Talk(Endless) as talk:
+        talk.peer.sendall(b"go\n")
+        assert talk.step() == WRITE
+        talk.peer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                talk.peer.recv(1 << 20)
+        talk.cells[ORDER] = order
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == [reason]
+
+
+def test_who_lingers_can_be_cut() -> None:
+    with Talk(Told, linger_timeout=30) as talk:
+        talk.peer.sendall(b"bye\n")
+        assert talk.step() == READ
+        talk.cells[ORDER] = CUT
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == ["reply"]
 
 
 @pytest.mark.parametrize(("order", "reason"), [(TIMEOUT, "timeout"), (CUT, "cut")])
