@@ -233,8 +233,13 @@ class Steps:
         return self._listen_on()
 
     def _listen_on(self) -> str:
-        assert self.deadline is not None  # set in _hang_up()
-        drop_rest(self._sock, self.deadline)
+        sock, deadline = self._sock, self.deadline
+        assert deadline is not None  # set in _hang_up()
+        if sock.gettimeout() != 0:
+            drop_rest(sock, deadline)
+        elif time.monotonic() < deadline and socket.socket.recv(sock, CHUNK):
+            # Not all at once: this may have no end, and others are waiting.
+            return READ
         return self._done()
 
     def _shut(self) -> None:

@@ -25,6 +25,7 @@ from echoframe.servers.conversation import (
     answer_datagram,
     drop_rest,
 )
+from echoframe.servers.kernel import unread
 from echoframe.servers.rows import (
     CUT,
     DRAIN,
@@ -235,6 +236,15 @@ def test_lingering_is_a_step_with_a_deadline() -> None:
         talk.peer.shutdown(socket.SHUT_WR)
         assert talk.step() == DONE
         assert reasons(talk) == ["reply"]
+
+
+def test_who_floods_us_while_we_linger_gets_one_read_a_step() -> None:
+    with Talk(Told, linger_timeout=30) as talk:
+        talk.peer.sendall(b"bye\n")
+        assert talk.step() == READ
+        talk.peer.sendall(b"x" * 100_000)
+        assert talk.step() == READ
+        assert unread(talk.ours)
 
 
 def test_lingering_ends_at_its_deadline() -> None:
