@@ -149,6 +149,16 @@ class Workers:
             # Closed meanwhile.
             pass
 
+    def wait_no_more(self, number: int) -> None:
+        """Have the descriptor polled no more. Called before it is closed, by its owner."""
+        # Closing alone might not do: a child of the program's may have the socket too.
+        try:
+            self._poller.unregister(number)
+        except (OSError, ValueError):
+            # Its handler has closed it.
+            pass
+        self.disarmed.pop(number, None)
+
     def claim(self, number: int) -> None:
         """Put what is parked there now, if something is."""
         item = self.parked.pop(number, None)

@@ -513,6 +513,21 @@ def test_system_exit_in_a_handler_ends_only_its_conversation(notes: Notes) -> No
             assert ask(other, b"hello") == b"hello"
 
 
+def test_what_is_closed_is_polled_no_more_although_another_process_has_it_too() -> None:
+    with served(PoolServer, echo, threads=1) as up:
+        life, poller = up.server._life, up.server._workers._poller
+        with raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+            (connection,) = life.open.values()
+            # As a child has it that a program has forked.
+            kept = os.dup(connection.request.fileno())
+        eventually(lambda: not life.open)
+        try:
+            assert poller.poll(0, 10) == []
+        finally:
+            os.close(kept)
+
+
 def test_without_epoll_it_works_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "one_shot_poller", watch._Once)
     with running(echo, "pool", threads=3) as up, crowd(up, 20) as peers:
