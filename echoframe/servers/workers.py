@@ -290,16 +290,15 @@ class Workers:
         return True
 
     def _disarm(self, number: int) -> None:
-        if number in self.disarmed:
-            return
-        self.disarmed[number] = True
         try:
             # "Once" also silences what is always told, such as a reset.
             self._poller.modify(number, ONCE)
         except (OSError, ValueError):
             # Closed meanwhile.
-            self.disarmed.pop(number, None)
             return
+        # Behind it: whoever asks again, or has this number next, may have come between,
+        # and would not know that it was silenced.
+        self.disarmed[number] = True
         item = self.parked.get(number)
         if item is not None:
             # Parked meanwhile, and perhaps too early to have seen this.
