@@ -132,7 +132,7 @@ class Steps:
         watch.poll(None if self.deadline is None else milliseconds(self.deadline))
 
     def abandon(self) -> None:
-        """Nobody will call step() again. Harmless when it is over already."""
+        """Nobody will call step() again. Harmless when it is over already; never raises."""
 
     def obey(self) -> None:
         """Hear of an order that stands in the row; the next step() carries it out."""
@@ -324,7 +324,11 @@ class Conversation(Steps):
     def abandon(self) -> None:
         if self._stage is not _finished:
             # For what no step has seen to: SystemExit in a handler, and the like.
-            self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+            try:
+                self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+            except Exception:
+                # Whoever calls this has a socket to close and a row to give back.
+                logger.exception("on_close() raised, behind what has ended its conversation")
         # What was raised knows the way it came, and that leads through here: a
         # cycle for each handler that raises.
         self.session.failure = None

@@ -136,6 +136,25 @@ def test_a_step_is_one_read_however_much_is_there() -> None:
         assert talk.conversation.received <= 65536
 
 
+def test_an_error_in_the_farewell_of_who_is_abandoned_is_only_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Leaving(Handler):
+        def on_message(self, message: bytes) -> Answer:
+            raise SystemExit
+
+        def on_close(self, reason: str) -> None:
+            raise ValueError("farewell")
+
+    with Talk(Leaving) as talk:
+        talk.peer.sendall(b"go\n")
+        with pytest.raises(SystemExit):
+            talk.step()
+        talk.conversation.abandon()
+        assert talk.step() == DONE
+    assert "farewell" in caplog.text
+
+
 def test_steps_behind_the_end_are_harmless() -> None:
     with Talk(Told) as talk:
         talk.peer.close()
