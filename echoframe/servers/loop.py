@@ -40,8 +40,9 @@ class LoopServer(OneThreadServer):
         request.setblocking(False)
         conversation = self._conversation(request, connection)
         connection.conversation = conversation
-        connection.polled = connection.away = True
+        # This may fail, and then nobody else gives the row back.
         self._watch.poll_for(request.fileno(), connection, conversation)
+        connection.polled = connection.away = True
         if conversation.speaks_first:
             self._watch.step(request.fileno())
 
