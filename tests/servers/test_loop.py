@@ -21,11 +21,12 @@ def test_who_finds_the_poller_full_gives_its_place_back(
         raise OSError(errno.ENOSPC, "the poller takes no more")
 
     with running(echo, "loop", max_connections=1) as up:
-        assert isinstance(up.server, LoopServer)
+        server = up.server
+        assert isinstance(server, LoopServer)
         with monkeypatch.context() as patched:
             patched.setattr(loop_module._LoopWatch, "poll_for", refuse)
             with raw_connection(up) as peer:
                 assert read_to_end(peer) == b""
-            eventually(lambda: not up.server._life.open)
+            eventually(lambda: not server._life.open)
         with raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"

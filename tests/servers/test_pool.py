@@ -549,7 +549,8 @@ def test_a_descriptor_that_is_somebody_elses_while_it_is_silenced_is_polled_agai
 
 def test_what_is_closed_is_polled_no_more_although_another_process_has_it_too() -> None:
     with served(PoolServer, echo, threads=1) as up:
-        life, poller = up.server._life, up.server._workers._poller
+        server: Any = up.server
+        life, poller = server._life, server._workers._poller
         with raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"
             (connection,) = life.open.values()
