@@ -140,7 +140,7 @@ class Steps:
         watch.poll(None if self.deadline is None else milliseconds(self.deadline))
 
     def abandon(self) -> None:
-        """Nobody will call step() again. Harmless when it is over already."""
+        """Nobody will call step() again. Harmless when it is over already; never raises."""
 
     def obey(self) -> None:
         """Hear of an order that stands in the row; the next step() carries it out."""
@@ -241,8 +241,13 @@ class Steps:
         return self._listen_on()
 
     def _listen_on(self) -> str:
-        assert self.deadline is not None  # set in _hang_up()
-        drop_rest(self._sock, self.deadline)
+        sock, deadline = self._sock, self.deadline
+        assert deadline is not None  # set in _hang_up()
+        if sock.gettimeout() != 0:
+            drop_rest(sock, deadline)
+        elif time.monotonic() < deadline and socket.socket.recv(sock, CHUNK):
+            # Not all at once: this may have no end, and others are waiting.
+            return READ
         return self._done()
 
     def _shut(self) -> None:
@@ -323,7 +328,11 @@ class Conversation(Steps):
     def abandon(self) -> None:
         if self.stage is not _finished:
             # For what no step has seen to: SystemExit in a handler, and the like.
-            self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+            try:
+                self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+            except Exception:
+                # Whoever calls this has a socket to close and a row to give back.
+                logger.exception("on_close() raised, behind what has ended its conversation")
         # What was raised knows the way it came, and that leads through here: a
         # cycle for each handler that raises.
         self.session.failure = None
@@ -334,11 +343,21 @@ class Conversation(Steps):
         if self._polls:
             # The thread that waits for the socket looks at the row itself.
             return
-        if self._cells[self._row + ORDER] >= DRAIN:
-            reads = self.stage == self._reading()
+        order = self._cells[self._row + ORDER]
+        if order >= DRAIN:
+            stage = self.stage
+            reads = stage == self._reading()
             self._leaves = True
             if reads:
                 self.stage = self._last_turns
+            elif (
+                order > DRAIN
+                and self._sock.gettimeout() == 0
+                and stage not in (self._shake, self._begin, _finished)
+            ):
+                # It need not come to a read, nor to a wait: a peer that takes all of an
+                # answer without end would keep it going for ever.
+                self.stage = self._break_off
 
     @property
     def speaks_first(self) -> bool:
@@ -474,10 +493,15 @@ class Conversation(Steps):
         return self._go_on()
 
     def _last_turns(self) -> str:
-        # What the kernel holds is still read and answered; then it has nothing more.
-        while (want := self._turn()) is READ:
-            pass
-        return want
+        # What the kernel holds is still read and answered; then it has nothing more. Not
+        # all at once: somebody else may be waiting, and this may have no end.
+        if self._cells[self._row + ORDER] > DRAIN:
+            return self._break_off()
+        want = self._turn()
+        return WRITE if want is READ else want
+
+    def _break_off(self) -> str:
+        return self._leave(REASONS[self._cells[self._row + ORDER]])
 
     def _is_told_to_leave(self) -> bool:
         return self._cells[self._row + ORDER] >= DRAIN and not unread(self._sock)
@@ -502,7 +526,8 @@ class Conversation(Steps):
         if session.closing:
             return self._part()
         self.stage = self._reading()
-        return READ
+        # Who leaves does not wait for a peer that may say nothing any more.
+        return WRITE if self._leaves else READ
 
     def _reading(self) -> Callable[[], str]:
         # Decided once, and not for each message.

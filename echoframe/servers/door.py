@@ -35,6 +35,8 @@ class Door:
     def __init__(self) -> None:
         self.shut: list[Door] = []
         self._lock = threading.Lock()
+        # Held for moments: while it is shut, and while it is opened.
+        self._hinge = threading.Lock()
         self._newcomers: set[int] = set()
         # Somebody is being let in; nobody knows how many more will be.
         self._busy = False
@@ -43,14 +45,15 @@ class Door:
     def __enter__(self) -> None:
         """Let newcomers in: shut the door, until the last of them has been answered."""
         now = time.monotonic()
-        if not self.shut and now >= self._rests:
-            self._until = now + SHUT
-            # A new one each time: the last one may still be in the hands of those
-            # whom it has just released.
-            self._lock = threading.Lock()
-            self._lock.acquire()
-            self._newcomers = set()
-            self.shut.append(self)
+        with self._hinge:
+            if not self.shut and now >= self._rests:
+                self._until = now + SHUT
+                # A new one each time: the last one may still be in the hands of those
+                # whom it has just released.
+                self._lock = threading.Lock()
+                self._lock.acquire()
+                self._newcomers = set()
+                self.shut.append(self)
         self._busy = True
 
     def __exit__(self, *error: object) -> None:
@@ -79,12 +82,13 @@ class Door:
             self._open()
 
     def _open(self) -> None:
-        try:
-            self.shut.remove(self)
-        except ValueError:
-            # Somebody else was faster.
-            return
-        self._lock.release()
+        with self._hinge:
+            try:
+                self.shut.remove(self)
+            except ValueError:
+                # Somebody else was faster.
+                return
+            self._lock.release()
 
 
 def is_crowd(connections: Any) -> bool:

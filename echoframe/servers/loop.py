@@ -43,9 +43,10 @@ class LoopServer(OneThreadServer):
         conversation.owner = connection
         # On the instance, where Python finds it fastest.
         conversation.wanted = READ
-        connection.polled = connection.away = True
         watch, number = self._watch, request.fileno()
+        # This may fail, and then nobody else gives the row back.
         watch.poll_for(number, conversation)
+        connection.polled = connection.away = True
         if conversation.speaks_first:
             watch.step(number)
 

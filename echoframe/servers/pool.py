@@ -231,6 +231,9 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         steps: Any = connection.conversation
         if steps is not None:
             steps.abandon()
+        if connection.number >= 0:
+            self._workers.wait_no_more(connection.number)
+            connection.number, connection.events = -1, 0
         request = connection.request
         if isinstance(steps, Handshake) and steps.failure is None and connection.ordered < DRAIN:
             request.setblocking(True)

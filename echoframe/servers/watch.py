@@ -103,6 +103,7 @@ class OneShotPoller(Protocol):
 
     def register(self, number: int, events: int, /) -> object: ...
     def modify(self, number: int, events: int, /) -> object: ...
+    def unregister(self, number: int, /) -> object: ...
     def poll(self, pause: float | None, most: int, /) -> list[tuple[int, int]]: ...
     def close(self) -> None: ...
 
@@ -127,6 +128,9 @@ class _Once:
         self._news.set()
 
     modify = register
+
+    def unregister(self, number: int) -> None:
+        self._wanted.pop(number, None)
 
     def poll(self, pause: float | None, most: int) -> list[tuple[int, int]]:
         poll = select.poll()

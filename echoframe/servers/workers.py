@@ -149,6 +149,16 @@ class Workers:
             # Closed meanwhile.
             pass
 
+    def wait_no_more(self, number: int) -> None:
+        """Have the descriptor polled no more. Called before it is closed, by its owner."""
+        # Closing alone might not do: a child of the program's may have the socket too.
+        try:
+            self._poller.unregister(number)
+        except (OSError, ValueError):
+            # Its handler has closed it.
+            pass
+        self.disarmed.pop(number, None)
+
     def claim(self, number: int) -> None:
         """Put what is parked there now, if something is."""
         item = self.parked.pop(number, None)
@@ -280,16 +290,15 @@ class Workers:
         return True
 
     def _disarm(self, number: int) -> None:
-        if number in self.disarmed:
-            return
-        self.disarmed[number] = True
         try:
             # "Once" also silences what is always told, such as a reset.
             self._poller.modify(number, ONCE)
         except (OSError, ValueError):
             # Closed meanwhile.
-            self.disarmed.pop(number, None)
             return
+        # Behind it: whoever asks again, or has this number next, may have come between,
+        # and would not know that it was silenced.
+        self.disarmed[number] = True
         item = self.parked.get(number)
         if item is not None:
             # Parked meanwhile, and perhaps too early to have seen this.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ from echoframe.servers.conversation import (
     answer_datagram,
     drop_rest,
 )
+from echoframe.servers.kernel import unread
 from echoframe.servers.rows import (
     CUT,
     DRAIN,
@@ -37,7 +39,7 @@ from echoframe.servers.rows import (
 )
 from echoframe.session import Session
 
-from ..helpers import close_now, crash_on, echo, read_to_end
+from ..helpers import close_now, crash_on, echo, read_to_end, silent
 
 
 class Talk:
@@ -132,6 +134,25 @@ def test_a_step_is_one_read_however_much_is_there() -> None:
                 talk.peer.send(b"x" * 65536)
         assert talk.step() == READ
         assert talk.conversation.received <= 65536
+
+
+def test_an_error_in_the_farewell_of_who_is_abandoned_is_only_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Leaving(Handler):
+        def on_message(self, message: bytes) -> Answer:
+            raise SystemExit
+
+        def on_close(self, reason: str) -> None:
+            raise ValueError("farewell")
+
+    with Talk(Leaving) as talk:
+        talk.peer.sendall(b"go\n")
+        with pytest.raises(SystemExit):
+            talk.step()
+        talk.conversation.abandon()
+        assert talk.step() == DONE
+    assert "farewell" in caplog.text
 
 
 def test_steps_behind_the_end_are_harmless() -> None:
@@ -236,6 +257,15 @@ def test_lingering_is_a_step_with_a_deadline() -> None:
         assert reasons(talk) == ["reply"]
 
 
+def test_who_floods_us_while_we_linger_gets_one_read_a_step() -> None:
+    with Talk(Told, linger_timeout=30) as talk:
+        talk.peer.sendall(b"bye\n")
+        assert talk.step() == READ
+        talk.peer.sendall(b"x" * 100_000)
+        assert talk.step() == READ
+        assert unread(talk.ours)
+
+
 def test_lingering_ends_at_its_deadline() -> None:
     with Talk(Told, linger_timeout=0) as talk:
         talk.peer.sendall(b"bye\n")
@@ -316,6 +346,65 @@ def test_an_order_is_carried_out_by_the_next_step(order: int, reason: str) -> No
         talk.conversation.obey()
         assert talk.step() == DONE
         assert reasons(talk) == [reason]
+
+
+def test_who_sends_without_end_gets_no_turn_more_than_others_while_it_is_drained() -> None:
+    with Talk(silent, RawFraming()) as talk:
+        talk.step()
+        talk.peer.sendall(b"x" * 70000)
+        talk.cells[ORDER] = DRAIN
+        talk.conversation.obey()
+        assert talk.step() == WRITE
+        assert talk.conversation.received == 65536
+        talk.peer.sendall(b"x" * 65536)
+        talk.cells[ORDER] = CUT
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert talk.conversation.received == 65536
+
+
+def test_who_leaves_does_not_wait_behind_a_long_answer() -> None:
+    with Talk(lambda message: b"x" * (1 << 20), RawFraming(), linger_timeout=0) as talk:
+        talk.step()
+        talk.peer.sendall(b"late\n")
+        talk.cells[ORDER] = DRAIN
+        talk.conversation.obey()
+        talk.peer.setblocking(False)
+        while (want := talk.step()) is WRITE:
+            with contextlib.suppress(BlockingIOError):
+                talk.peer.recv(1 << 20)
+        assert want is DONE
+
+
+@pytest.mark.parametrize(("order", "reason"), [(TIMEOUT, "timeout"), (CUT, "cut")])
+def test_an_answer_without_end_can_be_cut_however_fast_its_peer_reads(
+    order: int, reason: str
+) -> None:
+    class Endless(Told):
+        def on_message(self, message: bytes) -> Answer:
+            return itertools.repeat(b"x" * 1000)
+
+    with Talk(Endless) as talk:
+        talk.peer.sendall(b"go\n")
+        assert talk.step() == WRITE
+        talk.peer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                talk.peer.recv(1 << 20)
+        talk.cells[ORDER] = order
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == [reason]
+
+
+def test_who_lingers_can_be_cut() -> None:
+    with Talk(Told, linger_timeout=30) as talk:
+        talk.peer.sendall(b"bye\n")
+        assert talk.step() == READ
+        talk.cells[ORDER] = CUT
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        assert reasons(talk) == ["reply"]
 
 
 @pytest.mark.parametrize(("order", "reason"), [(TIMEOUT, "timeout"), (CUT, "cut")])

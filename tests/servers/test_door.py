@@ -141,3 +141,29 @@ def test_in_a_crowd_newcomers_are_let_in_and_everybody_is_answered(
         for peer in peers:
             peer.close()
     assert seen == [True]
+
+
+def test_it_can_be_shut_again_while_somebody_opens_it(door: Door, patient: None) -> None:
+    def shut_again() -> None:
+        with door:
+            door.expect(2)
+
+    again = threading.Thread(target=shut_again)
+
+    class Slow(list[Door]):
+        def remove(self, one: Door) -> None:
+            super().remove(one)
+            if not again.ident:
+                again.start()
+                # It may not be let in before this is over.
+                again.join(0.1)
+
+    door.shut = Slow()
+    with door:
+        door.expect(1)
+    door.forget(1)
+    again.join(DEADLINE)
+    passer = Passer(door)
+    door.forget(2)
+    assert passer.passes()
+    assert not door.shut

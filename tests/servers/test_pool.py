@@ -513,6 +513,56 @@ def test_system_exit_in_a_handler_ends_only_its_conversation(notes: Notes) -> No
             assert ask(other, b"hello") == b"hello"
 
 
+def test_a_descriptor_that_is_somebody_elses_while_it_is_silenced_is_polled_again() -> None:
+    class Own:
+        threads, queue_size, daemon_threads = 1, 10, True
+
+    class Parked:
+        keeps_worker, events = False, watch.READABLE
+
+    class Between:
+        """Lets the next one register just before its predecessor is silenced."""
+
+        def register(self, number: int, events: int) -> None:
+            poller.register(number, events)
+
+        def modify(self, number: int, events: int) -> None:
+            if events == watch.ONCE:
+                crew.wait_for(number, watch.READABLE, known=False)
+            poller.modify(number, events)
+
+    crew = workers_module.Workers(Own(), print, print)
+    poller = crew._poller
+    near, far = socket.socketpair()
+    with near, far:
+        crew._poller = Between()  # type: ignore[assignment]  # what is asked for here
+        crew._disarm(near.fileno())
+        # As a worker does it.
+        item = crew.parked[near.fileno()] = Parked()
+        if near.fileno() in crew.disarmed:
+            crew.wait_again(near.fileno(), item.events)
+        far.sendall(b"x")
+        assert poller.poll(0, 10) == [(near.fileno(), watch.READABLE)]
+        crew._poller = poller
+    crew.close(set())
+
+
+def test_what_is_closed_is_polled_no_more_although_another_process_has_it_too() -> None:
+    with served(PoolServer, echo, threads=1) as up:
+        server: Any = up.server
+        life, poller = server._life, server._workers._poller
+        with raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+            (connection,) = life.open.values()
+            # As a child has it that a program has forked.
+            kept = os.dup(connection.request.fileno())
+        eventually(lambda: not life.open)
+        try:
+            assert poller.poll(0, 10) == []
+        finally:
+            os.close(kept)
+
+
 def test_without_epoll_it_works_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "one_shot_poller", watch._Once)
     with running(echo, "pool", threads=3) as up, crowd(up, 20) as peers:
