@@ -501,6 +501,10 @@ class Conversation(Steps):
         return WRITE if want is READ else want
 
     def _break_off(self) -> str:
+        if unread(self._sock):
+            # To close with input unread sends a reset. What one read does not take is more
+            # than a peer who is cut can ask for.
+            socket.socket.recv(self._sock, CHUNK)
         return self._leave(REASONS[self._cells[self._row + ORDER]])
 
     def _is_told_to_leave(self) -> bool:

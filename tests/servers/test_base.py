@@ -401,7 +401,7 @@ def test_a_handler_class_may_close_its_socket_itself(model: str, log: Log) -> No
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @with_handler_classes
 def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: str) -> None:
-    with running(Upper, model, transport, idle_timeout=0.2) as up, raw_connection(up) as peer:
+    with running(Upper, model, transport, idle_timeout=0.5) as up, raw_connection(up) as peer:
         # Longer than idle_timeout and an eighth, and never silent.
         for _ in range(60):
             assert ask(peer, b"hello") == b"HELLO"
