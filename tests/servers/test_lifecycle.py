@@ -40,6 +40,7 @@ from ..helpers import (
     read_exactly,
     read_line,
     read_to_end,
+    resident,
     served,
     slow,
 )
@@ -704,12 +705,6 @@ def test_nothing_is_left_behind_by_a_server_that_talked_failed_and_was_cut(model
         peer.sendall(b"half")
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait() == 0
-
-
-def resident(pid: int) -> int:
-    """The bytes of memory that a process has."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
 
 
 @pytest.mark.slow
