@@ -335,12 +335,16 @@ def _server(
         for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode")
         if name in values
     }
+    # What its workers take, prefork takes for them.
+    inner: type[Server] | None = None
+    if issubclass(model, PreforkServer):
+        inner = values.get("inner", model_class(model.inner))
     for name in keywords:
         setting = SETTINGS.get(name)
-        if setting is not None and not hasattr(model, name):
+        if setting is not None and not hasattr(model, name) and not hasattr(inner, name):
             raise UsageError(
                 f"{setting.flag} is for the model {setting.model}, not for {model.model}; "
-                f"add --model {setting.model}"
+                f"add --{'inner' if inner else 'model'} {setting.model}"
             )
     if values.get("once"):
         if not hasattr(model, "once"):
