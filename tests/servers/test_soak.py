@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -40,7 +40,7 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "1"))
 # Of each kind of client, at the same time.
 CROWD = 2
 
-SETTINGS: dict[str, dict[str, int]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "pool": {"threads": 8},
     "prefork": {"workers": 2, "threads": 8},
 }
@@ -229,7 +229,6 @@ def test_a_mixed_load_leaves_nothing_behind(model: str, tmp_path: Path) -> None:
             before.memory + (5 << 20),
         )
         eventually(lambda: is_within(child.pid, most), f"a server that holds no more than {most}")
-        print(came, before, held(child.pid))
         os.kill(child.pid, signal.SIGTERM)
         assert child.notes.next() == f"{sum((warm + came).values())} 0 0"
         assert child.wait() == 0
