@@ -430,18 +430,18 @@ class Log:
 
 
 @contextlib.contextmanager
-def logged(path: Path) -> Iterator[Log]:
-    """Write everything that echoframe logs into a file, which forked processes inherit."""
+def logged(path: Path, level: int = logging.DEBUG) -> Iterator[Log]:
+    """Write what echoframe logs, from this level on, into a file; forked processes inherit it."""
     logger = logging.getLogger("echoframe")
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    level = logger.level
+    before = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(level)
     try:
         yield Log(path)
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)
         logger.removeHandler(handler)
         handler.close()
 
@@ -517,6 +517,12 @@ def left_of(before: Census) -> Census:
         tuple(pid for pid in now.children if pid not in before.children),
         tuple(number for number in now.descriptors if number not in before.descriptors),
     )
+
+
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 class Place:

@@ -73,6 +73,10 @@ WRONG = [
     (["serve", "--once"], ["--once", "single"]),
     (["serve", "--threads", "4"], ["--threads", "--model pool"]),
     (["serve", "-m", "fork", "--queue-size", "4"], ["--queue-size", "--model pool"]),
+    (
+        ["serve", "-m", "prefork", "--inner", "loop", "--threads", "4"],
+        ["--threads", "add --inner pool"],
+    ),
     (["serve", "-b", "tcp://x:70000"], ["--bind", "70000"]),
     (["serve", "-b", "http://x"], ["'http'"]),
     (["serve", "--port", "70000"], ["--port", "70000"]),

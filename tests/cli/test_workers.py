@@ -12,6 +12,13 @@ import pytest
 from .programs import PATIENCE, Reader, echoes, serving, started
 
 
+@pytest.mark.parametrize("inner", [[], ["--inner", "pool"]])
+def test_what_the_inner_model_takes_may_be_said(inner: list[str]) -> None:
+    words = ("-m", "prefork", *inner, "-w", "1", "--threads", "2", "--queue-size", "5")
+    with serving(*words) as up, up.connect() as peer:
+        assert echoes(peer)
+
+
 def test_sighup_reads_the_file_anew(tmp_path: Path) -> None:
     file = tmp_path / "echo.toml"
     file.write_text("workers = 1\nidle_timeout = 60\n")

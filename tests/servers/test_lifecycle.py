@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from ..helpers import (
     read_exactly,
     read_line,
     read_to_end,
+    resident,
     served,
     slow,
 )
@@ -706,12 +707,6 @@ def test_nothing_is_left_behind_by_a_server_that_talked_failed_and_was_cut(model
         assert child.wait() == 0
 
 
-def resident(pid: int) -> int:
-    """The bytes of memory that a process has."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it in this way")
 @pytest.mark.parametrize(
@@ -758,6 +753,44 @@ def test_a_thousand_idle_connections_are_drained(model: str, count: int) -> None
         assert up.report.seconds < 50
         for peer in peers:
             assert read_to_end(peer) == b""
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4000:
+        pytest.skip(f"this machine allows {hard} descriptors")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["thread", "pool", "loop", "aio"])
+def test_who_is_idle_makes_nobody_else_dearer(
+    model: str, many_descriptors: None, tidy: None
+) -> None:
+    def spent(message: bytes) -> str:
+        return str(time.process_time())
+
+    with served(MODELS[model], spent, alone=True, max_connections=3000) as up:
+
+        def price() -> float:
+            with raw_connection(up) as peer:
+                before = float(ask(peer, b"?"))
+            for _ in range(200):
+                with raw_connection(up) as peer:
+                    after = float(ask(peer, b"?"))
+            return after - before
+
+        price()
+        alone = min(price() for _ in range(3))
+        with contextlib.ExitStack() as stack:
+            for _ in range(2500):
+                ask(stack.enter_context(raw_connection(up)), b"?")
+            # Where somebody looks at all of them for each newcomer, it is seven times as much.
+            assert min(price() for _ in range(3)) < 3 * alone
 
 
 @pytest.mark.slow

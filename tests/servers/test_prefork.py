@@ -271,6 +271,23 @@ def test_a_worker_that_is_killed_costs_its_own_connections_and_another_one_comes
     assert up.report.served == sum(owner != victim for owner in owners)
 
 
+@needs_proc
+@pytest.mark.parametrize("inner", ["pool", "loop"])
+def test_under_load_a_kill_costs_no_more_than_who_was_there(inner: str, log: Log) -> None:
+    with served(PreforkServer, echo, workers=2, inner=inner) as up:
+        eventually(lambda: len(workers_of(up.pid)) == 2, "two workers")
+        victim = min(workers_of(up.pid))
+        with load(up, 20) as wrong:
+            began = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            log.expect(f"WARNING worker {victim} was killed by SIGKILL, and another one starts\n")
+            eventually(lambda: len(workers_of(up.pid) - {victim}) == 2, "the new worker")
+            assert time.monotonic() - began < 1
+        # Each client lost one connection at most, which that worker had; nobody was refused.
+        assert len(wrong) <= 20
+        assert all(one == b"" or isinstance(one, ConnectionResetError) for one in wrong)
+
+
 def test_what_a_killed_worker_had_served_is_counted() -> None:
     # When one conversation begins, those before it are over and counted.
     with served(PreforkServer, who, workers=1, inner="single") as up:
@@ -395,7 +412,7 @@ def test_a_reload_renews_every_worker_and_refuses_nobody(inner: str, log: Log) -
     with served(PreforkServer, who, workers=2, inner=inner) as up:
         eventually(lambda: len(workers_of(up.pid)) == 2, "two workers")
         before = workers_of(up.pid)
-        with load(up) as wrong:
+        with load(up, 50) as wrong:
             for reloaded in (2, 4):
                 os.kill(up.pid, signal.SIGHUP)
                 eventually(functools.partial(told, log, reloaded), "a reload")

@@ -244,16 +244,37 @@ def test_who_does_not_shake_hands_is_not_waited_for_longer_than_allowed(
     assert log.tracebacks == 0
 
 
+# More of them than a pool has threads.
+@pytest.mark.parametrize("handler", [echo, Lines])
 @every_model_at_once
-def test_a_silent_peer_delays_nobody(model: str, certificates: Certificates) -> None:
+def test_silent_peers_delay_nobody(model: str, handler: Any, certificates: Certificates) -> None:
+    if handler is Lines and not MODELS[model].runs_handler_classes:
+        pytest.skip("this model has no handler classes")
+    settings = {"pool": {"threads": 2}, "prefork": {"threads": 2, "workers": 1}}.get(model, {})
     with (
-        running(echo, model, "tls", **certificates.settings) as up,
-        raw_connection(up),
-        raw_connection(up) as half,
+        running(handler, model, "tls", **certificates.settings, **settings) as up,
+        contextlib.ExitStack() as stack,
     ):
-        half.sendall(b"\x16\x03\x01")
-        with secure(up, certificates) as peer:
-            assert ask(peer, b"one") == b"one"
+        for _ in range(6):
+            stack.enter_context(raw_connection(up))
+            half = stack.enter_context(raw_connection(up))
+            half.sendall(b"\x16\x03\x01")
+        for _ in range(3):
+            with secure(up, certificates) as peer:
+                assert ask(peer, b"one") == b"one"
+
+
+def test_on_single_a_silent_peer_delays_by_the_time_for_a_handshake(
+    certificates: Certificates,
+) -> None:
+    with (
+        running(echo, "single", "tls", **certificates.settings, handshake_timeout=0.3) as up,
+        raw_connection(up) as silent,
+        secure(up, certificates) as peer,
+    ):
+        assert ask(peer, b"one") == b"one"
+        # It was not waited for any longer.
+        assert read_to_end(silent) == b""
 
 
 @every_model
