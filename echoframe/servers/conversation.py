@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -501,6 +502,9 @@ class Conversation(Steps):
         return WRITE if want is READ else want
 
     def _break_off(self) -> str:
+        # What lies unread when it is closed would make the kernel send a reset.
+        with suppress(OSError):
+            socket.socket.recv(self._sock, CHUNK)
         return self._leave(REASONS[self._cells[self._row + ORDER]])
 
     def _is_told_to_leave(self) -> bool:
