@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -501,9 +502,8 @@ class Conversation(Steps):
         return WRITE if want is READ else want
 
     def _break_off(self) -> str:
-        if unread(self._sock):
-            # To close with input unread sends a reset. What one read does not take is more
-            # than a peer who is cut can ask for.
+        # What lies unread when it is closed would make the kernel send a reset.
+        with suppress(OSError):
             socket.socket.recv(self._sock, CHUNK)
         return self._leave(REASONS[self._cells[self._row + ORDER]])
 

@@ -113,6 +113,13 @@ class _LoopWatch(Watch):
         self.ordered: list[Connection] = []
         # Whose turn it is, is decided in this thread.
         self.thread: int | None = None
+        self._close_poller, self.close = self.close, self._close
+
+    def _close(self) -> None:
+        # A handler that close() did not wait for still has its thread, which sees the
+        # others out when it returns, and closes this then.
+        if self.thread in (None, threading.get_ident()):
+            self._close_poller()
 
     def poll_for(self, number: int, conversation: Conversation) -> None:
         self._poller.register(number, READABLE)

@@ -123,5 +123,6 @@ class OneThreadServer(Server):
     def _give_up(self) -> bool:
         if not self._is_running():
             # They were told a moment ago, and hear of it only now.
+            self._between()
             self._life.watch.wait(LOOK)
         return not self._life.open or super()._give_up()

@@ -397,6 +397,18 @@ def test_an_answer_without_end_can_be_cut_however_fast_its_peer_reads(
         assert reasons(talk) == [reason]
 
 
+def test_who_is_cut_is_not_reset_for_what_was_not_read() -> None:
+    with Talk(Told) as talk:
+        talk.step()
+        talk.peer.sendall(b"unfinished")
+        talk.cells[ORDER] = CUT
+        talk.conversation.obey()
+        assert talk.step() == DONE
+        talk.ours.close()
+        assert talk.peer.recv(1) == b""
+        assert reasons(talk) == ["cut"]
+
+
 def test_who_lingers_can_be_cut() -> None:
     with Talk(Told, linger_timeout=30) as talk:
         talk.peer.sendall(b"bye\n")

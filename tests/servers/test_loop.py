@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,17 @@ from echoframe.servers import LoopServer
 from echoframe.servers import loop as loop_module
 from echoframe.testing import running
 
-from ..helpers import Log, ask, echo, eventually, raw_connection, read_to_end
+from ..helpers import (
+    DEADLINE,
+    Gate,
+    Log,
+    ask,
+    echo,
+    eventually,
+    raw_connection,
+    read_to_end,
+    slow,
+)
 
 
 def test_who_finds_the_poller_full_gives_its_place_back(
@@ -30,3 +41,18 @@ def test_who_finds_the_poller_full_gives_its_place_back(
             eventually(lambda: not server._life.open)
         with raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"
+
+
+def test_a_handler_that_close_did_not_wait_for_leaves_nothing_behind(gate: Gate) -> None:
+    server = LoopServer("tcp://127.0.0.1:0", slow(gate))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with raw_connection(server) as peer:
+        peer.sendall(b"hello\n")
+        eventually(server._is_running)
+        server.close(drain=0)
+        gate.open()
+        assert read_to_end(peer) in (b"hello\n", b"")
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert not server._life.open
