@@ -147,7 +147,7 @@ class Tending(_Base):
         life = self._life
         interval = max(self.idle_timeout / LOOKS, 0.01)
         due = now - interval
-        first = next(iter(life.open.values()), None)
+        first = self._next_to_look_at()
         if first is None:
             return None
         if first.looked <= due:
@@ -161,9 +161,17 @@ class Tending(_Base):
                 silence, waiting, _ = self._look_at(connection, now)
                 if waiting and silence >= self.idle_timeout:
                     self._order(connection, TIMEOUT)
-            first = next(iter(life.open.values()), first)
+            first = self._next_to_look_at() or first
         # Not for each of them alone.
         return max(first.looked + interval - now, interval / LOOKS)
+
+    def _next_to_look_at(self) -> Connection | None:
+        connections = self._life.open.values()
+        try:
+            return next(iter(connections), None)
+        except RuntimeError:
+            # Somebody was accepted in between: to make a list is one step for Python.
+            return next(iter(list(connections)), None)
 
     def _set_alarm(self, connection: Connection, when: float) -> None:
         """Have a conversation of a poller's called at its deadline."""
