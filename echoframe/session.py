@@ -122,6 +122,13 @@ class Session:
             if self._on_message is _closed:
                 raise RuntimeError("this session is closed")
             return b""
+        straight = self.straight
+        if straight is not None and not self.busy and len(data) <= CHUNK:
+            try:
+                answer = straight(data)
+            except Exception as error:
+                return self.failed(error)
+            return answer if answer.__class__ is bytes else self.answered(answer)
         self.framing.feed(data)
         if self.pending:
             return b""

@@ -7,6 +7,7 @@ pipes, so that it does not matter in which thread or process they run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -408,6 +409,17 @@ def forked(work: Callable[[Notes], object]) -> Iterator[Child]:
             os.kill(pid, signal.SIGKILL)
             child.wait()
         notes.close()
+
+
+def fail_first_fork() -> None:
+    """Let the next os.fork() of this process fail, for want of processes."""
+    fork = os.fork
+
+    def fail() -> int:
+        os.fork = fork
+        raise OSError(errno.EAGAIN, "too many processes")
+
+    os.fork = fail
 
 
 class Log:

@@ -24,7 +24,7 @@ from .life import Connection
 from .lifecycle import GRACE, SecondSignal
 from .onethread import OneThreadServer
 from .talking import Errand, Talk
-from .watch import READABLE, Watch
+from .watch import Watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,7 +67,7 @@ class AioServer(OneThreadServer):
             self._begin_to_talk(connection, self._new_session(AwaitingSession, connection))
         elif awaits(protocol):
             if self._fits(request[0]):
-                handler = protocol.open(self._peer(connection))
+                handler = self._open_handler(self._peer(connection))
                 connection.conversation = Errand(
                     self, connection, handler, self._trace(), self._loop
                 )
@@ -209,7 +209,7 @@ class _LoopWatch(Watch):
         self._keeps = keeps
         self._kept = _two_descriptors() if keeps else []
 
-    def add(self, number: int, call: Callable[[], object], events: int = READABLE) -> None:
+    def add(self, number: int, call: Callable[[], object]) -> None:
         self.loop.add_reader(number, self._call, call)
 
     def remove(self, number: int) -> None:

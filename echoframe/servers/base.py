@@ -411,10 +411,10 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _new_session(self, kind: type[Talked], connection: Connection | None) -> Talked:
         return kind(
-            self._open_handler(None if connection is None else ConnectedPeer(self, connection)),
+            self._open_handler(self._peer(connection)),
             self._new_framing(),
             write_buffer=self.write_buffer,
-            trace=log_received if self.log_messages else None,
+            trace=self._trace(),
         )
 
     def _peer(self, connection: Connection | None) -> Peer | None:

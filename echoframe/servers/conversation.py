@@ -121,7 +121,24 @@ class Steps:
 
         Errors: the same one, if it is the handler's.
         """
-        return self._understand(error)
+        if isinstance(error, BlockingIOError):
+            want = WRITE if self._out else READ
+        else:
+            want = _wanted(error) if self._secure else ""
+            if not want:
+                return self._lost(error)
+        order = self._cells[self._row + ORDER]
+        if order < DRAIN or self._cells[self._row + LINGERING]:
+            return want
+        if order == DRAIN and not self.waits:
+            # It was idle when the order was given, and has found something to do.
+            return want
+        return self._leave(self._ordered)
+
+    @property
+    def _ordered(self) -> str:
+        """The reason in the row: why we end this ourselves. Empty while we do not."""
+        return REASONS[self._cells[self._row + ORDER]]
 
     def run(self) -> None:
         """Take all steps, on a blocking socket.
@@ -155,22 +172,6 @@ class Steps:
     def unfinished(self) -> int:
         """Bytes of a message whose end is still to come."""
         return 0
-
-    def _understand(self, error: OSError) -> str:
-        # What the socket said instead of doing what was asked.
-        if isinstance(error, BlockingIOError):
-            want = WRITE if self._out else READ
-        else:
-            want = _wanted(error) if self._secure else ""
-            if not want:
-                return self._lost(error)
-        order = self._cells[self._row + ORDER]
-        if order < DRAIN or self._cells[self._row + LINGERING]:
-            return want
-        if order == DRAIN and not self.waits:
-            # It was idle when the order was given, and has found something to do.
-            return want
-        return self._leave(REASONS[order])
 
     # ------------------------------------------------------------- handshake
 
@@ -262,7 +263,7 @@ class Steps:
             pass
 
     def _lost(self, error: OSError) -> str:
-        reason = REASONS[self._cells[self._row + ORDER]]
+        reason = self._ordered
         if reason == "drain" and self._secure and not self._cells[self._row + LINGERING]:
             # We have shut its reading side, and the encryption misses its goodbye.
             return self._leave(reason)
@@ -312,7 +313,7 @@ class Conversation(Steps):
         if self._out:
             # Reading goes on when that is sent.
             self.stage = self._go_on
-        return self._understand(error)
+        return super().refused(error)
 
     def _wait_for(self, want: str) -> None:
         if self.waits:
@@ -330,7 +331,7 @@ class Conversation(Steps):
         if self.stage is not _finished:
             # For what no step has seen to: SystemExit in a handler, and the like.
             try:
-                self._done(REASONS[self._cells[self._row + ORDER]] or "error")
+                self._done(self._ordered or "error")
             except Exception:
                 # Whoever calls this has a socket to close and a row to give back.
                 logger.exception("on_close() raised, behind what has ended its conversation")
@@ -450,7 +451,7 @@ class Conversation(Steps):
     def _turn(self) -> str:
         # The same on a socket that does not block: one read and what it brings.
         if self._polls and self._is_told_to_leave():
-            return self._leave(REASONS[self._cells[self._row + ORDER]])
+            return self._leave(self._ordered)
         data = self._sock.recv(CHUNK)
         if not data:
             return self._end_of_input()
@@ -487,7 +488,7 @@ class Conversation(Steps):
 
     def _end_of_input(self) -> str:
         session = self.session
-        self._out = session.end(REASONS[self._cells[self._row + ORDER]] or "peer")
+        self._out = session.end(self._ordered or "peer")
         if session.reason == "peer" and not (self._out or self._secure):
             # Nothing is left to say, and nobody to say goodbye to.
             return self._done()
@@ -505,7 +506,7 @@ class Conversation(Steps):
         # What lies unread when it is closed would make the kernel send a reset.
         with suppress(OSError):
             socket.socket.recv(self._sock, CHUNK)
-        return self._leave(REASONS[self._cells[self._row + ORDER]])
+        return self._leave(self._ordered)
 
     def _is_told_to_leave(self) -> bool:
         return self._cells[self._row + ORDER] >= DRAIN and not unread(self._sock)

@@ -100,15 +100,7 @@ class Talk:
     def data_received(self, data: bytes) -> None:
         session = self.session
         self.received += len(data)
-        straight = session.straight
-        if straight is None or session.busy or len(data) > CHUNK:
-            out = session.feed(data)
-        else:
-            try:
-                answer = straight(data)
-            except Exception as error:
-                answer = session.failed(error)
-            out = answer if answer.__class__ is bytes else session.answered(answer)
+        out = session.feed(data)
         if out:
             self.sent += len(out)
             self._write(out)

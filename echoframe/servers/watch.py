@@ -51,8 +51,8 @@ class Watch:
             other = _Selector()
             self._poller, self._ask, self.close = other, other.poll, other.close
 
-    def add(self, number: int, call: Callable[[], object], events: int = READABLE) -> None:
-        self._poller.register(number, events)
+    def add(self, number: int, call: Callable[[], object]) -> None:
+        self._poller.register(number, READABLE)
         self.calls[number] = call
 
     def change(self, number: int, events: int) -> None:

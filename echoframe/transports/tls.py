@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..address import Address
 from ..deadlines import milliseconds
 from ..errors import EchoframeError, TimedOut, TlsError
+from ..framing import CHUNK
 from .base import connect_error
 from .tcp import Tcp
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = ["Tls", "TlsFacts", "TlsStream", "explain", "facts_of", "secure"]
-
-# What one read asks for, and what is encrypted in one piece.
-CHUNK = 64 * 1024
 
 
 class Tls(Tcp):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from ..helpers import (
     descriptors,
     echo,
     eventually,
+    fail_first_fork,
     forked,
     noting,
     raw_connection,
@@ -158,16 +158,7 @@ def test_the_stdlibs_forty_children_are_no_limit() -> None:
 def test_a_fork_that_fails_costs_only_that_connection(log: Log) -> None:
     class Own(ForkServer):
         def serve_forever(self, poll_interval: float = 0.5) -> None:
-            fork = os.fork
-            tries: list[int] = []
-
-            def fail_once() -> int:
-                tries.append(1)
-                if len(tries) == 1:
-                    raise OSError(errno.EAGAIN, "too many processes")
-                return fork()
-
-            os.fork = fail_once
+            fail_first_fork()
             super().serve_forever(poll_interval)
 
     with served(Own, echo) as up:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import functools
 import http.client
 import http.server
@@ -45,6 +44,7 @@ from ..helpers import (
     children,
     echo,
     eventually,
+    fail_first_fork,
     forked,
     noting,
     raw_connection,
@@ -320,16 +320,7 @@ def test_a_crash_that_comes_again_and_again_is_answered_more_and_more_slowly(log
 def test_a_fork_that_fails_is_tried_again(log: Log) -> None:
     class Own(PreforkServer):
         def serve_forever(self, poll_interval: float = 0.5) -> None:
-            fork = os.fork
-            tries: list[int] = []
-
-            def fail_once() -> int:
-                tries.append(1)
-                if len(tries) == 1:
-                    raise OSError(errno.EAGAIN, "too many processes")
-                return fork()
-
-            os.fork = fail_once
+            fail_first_fork()
             super().serve_forever(poll_interval)
 
     with served(Own, who, workers=1) as up:
