@@ -134,22 +134,24 @@ class Accepting(Tending):
             return
         life.ready = listener
         life.arrivals += 1
-        # All that are here first, then one after the other.
-        while len(life.taken) < life.batch and self._has_room() and self._accept():
-            pass
         try:
+            # All that are here first, then one after the other.
+            while len(life.taken) < life.batch and self._has_room() and self._accept():
+                pass
             while life.taken:
                 self._begin(life.taken.popleft())
-        finally:
+        except BaseException:
             self._let_all_go()
+            raise
 
     def _let_all_go(self) -> None:
-        # What was accepted and will never begin, since something has ended the loop.
-        taken = self._life.taken
-        while taken:
-            connection = taken.pop()
-            self.shutdown_request(connection.request)
-            self._release(connection)
+        # What was accepted and will never begin, since something has ended the loop:
+        # perhaps Ctrl-C, which may come between any two steps of it.
+        self._life.taken.clear()
+        for connection in self._life.open.copy().values():
+            if not connection.away:
+                self.shutdown_request(connection.request)
+                self._release(connection)
 
     def _batch(self) -> int:
         """How many connections to accept before the first of their conversations begins."""

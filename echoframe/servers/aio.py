@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Coroutine
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
@@ -114,6 +117,10 @@ class AioServer(OneThreadServer):
                 "or leave uvloop out and be served by asyncio's own loop"
             ) from None
         return "uvloop"
+
+    def _accept_loop(self, *arguments: Any, **keywords: Any) -> bool:
+        with self._life.watch.hearing_ctrl_c():  # type: ignore[attr-defined]  # made below
+            return super()._accept_loop(*arguments, **keywords)
 
     def _new_watch(self) -> Watch:
         if self.runs_on == "uvloop":
@@ -221,6 +228,9 @@ class _LoopWatch(Watch):
         self._close_kept()
         try:
             loop.run_forever()
+        except BaseException:
+            self._raised = None
+            raise
         finally:
             if self._keeps:
                 self._kept = _two_descriptors()
@@ -230,6 +240,31 @@ class _LoopWatch(Watch):
             raised, self._raised = self._raised, None
             raise raised
         return True
+
+    @contextmanager
+    def hearing_ctrl_c(self) -> Iterator[None]:
+        """Have Ctrl-C end wait(), whatever it comes upon in there.
+
+        asyncio knows its tasks by weak references, and what is raised while one of
+        those is dropped is printed and forgotten.
+        """
+        default = signal.default_int_handler
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not default:
+            yield
+            return
+
+        def hear(number: int, frame: Any) -> None:
+            self._raised = KeyboardInterrupt()
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            default(number, frame)
+
+        signal.signal(signal.SIGINT, hear)
+        try:
+            yield
+        finally:
+            if signal.getsignal(signal.SIGINT) is hear:
+                signal.signal(signal.SIGINT, default)
 
     def _call(self, call: Callable[[], object]) -> None:
         try:

@@ -141,6 +141,8 @@ class Talk:
         self._failure = error or self._failure
         if self._timer is not None:
             self._timer.cancel()
+        if error is None and self.connection.encryption is not None:
+            self._hear_the_rest()
         if self._task is None:
             self._finish()
             return
@@ -159,6 +161,12 @@ class Talk:
                     error = TimeoutError(*error.args)
                 logger.info("no handshake: %s", explain(error))
             self._finish()
+
+    def _hear_the_rest(self) -> None:
+        # uvloop drops what it has not decrypted when the line is cut, and it decrypts
+        # nothing while reading is paused: the peer's closing word may be among that.
+        if not (self._heard_all or self.session.closing or self._ordered) and self._is_announced():
+            self.session.end()
 
     def _is_announced(self) -> bool:
         # asyncio calls eof_received() for either end of a connection over TLS; only what

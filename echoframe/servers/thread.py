@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .base import Server
@@ -52,19 +53,24 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
     def _run_in_a_thread(self, connection: Connection) -> None:
         for door in self._life.door.shut:
             door.expect(connection.row)
+        thread = self._idle_thread() or _Thread(self)
+        connection.away = True
+        try:
+            thread.give(connection)
+        except BaseException:
+            # No thread, or Ctrl-C in between.
+            connection.away = not thread.is_let_go()
+            raise
+
+    def _idle_thread(self) -> _Thread | None:
         idle = self._idle_threads
         # The one that finished last, whose memory is still warm.
         while idle:
             thread = idle.pop()
             if thread.daemon == self.daemon_threads:
-                connection.away = True
-                thread.go_on(connection)
-                return
-            thread.go_on(None)
-        thread = _Thread(self, connection)
-        # Whoever interrupts start() comes too late: it waits for a thread that runs.
-        connection.away = True
-        thread.start()
+                return thread
+            thread.give(None)
+        return None
 
     @lazy
     def _idle_threads(self) -> list[_Thread]:
@@ -75,39 +81,46 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
         return set()
 
     def _end_workers(self) -> None:
-        idle = self._idle_threads
-        while idle:
-            idle.pop().go_on(None)
+        self._idle_threads.clear()
         stuck = {connection.thread for connection in self._life.open.copy().values()}
         for thread in self._live_threads.copy():
             if thread.ident not in stuck:
+                thread.give(None)
                 thread.join()
 
 
 class _Thread(threading.Thread):
     """Holds one conversation, and the next one if it comes soon."""
 
-    def __init__(self, server: ThreadingMixIn, connection: Connection) -> None:
+    def __init__(self, server: ThreadingMixIn) -> None:
         super().__init__(name="echoframe-conversation", daemon=server.daemon_threads)
         self._server = server
-        self._next: Connection | None = connection
-        # Released by whoever has something for this thread to do.
-        self._given = threading.Lock()
-        self._given.acquire()
+        self._given: SimpleQueue[Connection | None] = SimpleQueue()
 
-    def go_on(self, connection: Connection | None) -> None:
-        """Give an idle thread its next conversation; None ends it."""
-        self._next = connection
-        self._given.release()
+    def give(self, connection: Connection | None) -> None:
+        """Give it its next conversation; None ends it."""
+        self._given.put(connection)
+        if self.ident is None and connection is not None:
+            self.start()
+
+    def is_let_go(self) -> bool:
+        """Take back what it was given, and end it; False if it has begun with that."""
+        try:
+            self._given.get_nowait()
+        except Empty:
+            return False
+        finally:
+            self._given.put(None)
+        return True
 
     def run(self) -> None:
         live = self._server._live_threads
         live.add(self)
         try:
-            while self._next is not None:
-                self._converse(self._next)
-                self._next = None
-                self._wait_a_moment()
+            connection = self._given.get()
+            while connection is not None:
+                self._converse(connection)
+                connection = self._wait_a_moment()
         finally:
             live.discard(self)
 
@@ -120,17 +133,21 @@ class _Thread(threading.Thread):
                 door.forget(connection.row)
             self._server._release(connection)
 
-    def _wait_a_moment(self) -> None:
+    def _wait_a_moment(self) -> Connection | None:
         idle = self._server._idle_threads
         idle.append(self)
         # Looked at behind the append: a stop either sees this thread, or is seen.
-        if not self._server._life.draining and self._given.acquire(timeout=KEEP):
-            return
+        if not self._server._life.draining:
+            try:
+                return self._given.get(timeout=KEEP)
+            except Empty:
+                pass
         try:
             idle.remove(self)
         except ValueError:
             # Somebody has taken it from the list to give it something.
-            self._given.acquire()
+            return self._given.get()
+        return None
 
 
 # The mix-in stands first: its process_request() is what this model replaces.

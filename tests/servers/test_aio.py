@@ -7,9 +7,12 @@ import contextlib
 import importlib.util
 import os
 import select
+import signal
 import socket
+import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -24,9 +27,11 @@ from ..helpers import (
     Gate,
     Log,
     Notes,
+    Place,
     ask,
     echo,
     eventually,
+    forked,
     logged,
     noting,
     pump,
@@ -685,3 +690,33 @@ def test_the_log_of_a_server_is_its_own(tmp_path: Any) -> None:
             assert ask(peer, b"hello") == b"hello"
         assert "ERROR Task exception was never retrieved" in log.text
         assert "RuntimeError: nobody looks" in log.text
+
+
+# What is raised in the callback of a weak reference is printed and forgotten, and
+# asyncio has such callbacks for each task.
+@both_loops
+def test_ctrl_c_in_a_place_where_nothing_can_be_raised_ends_it_all_the_same(uvloop: bool) -> None:
+    class Thing:
+        pass
+
+    def forget(message: bytes) -> bytes:
+        thing = Thing()
+        _ = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del thing
+        return message
+
+    def work(told: Notes) -> None:
+        sys.unraisablehook = lambda _: None
+        server = AioServer("tcp://127.0.0.1:0", forget, uvloop=uvloop)
+        told.write(str(server.address))
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            told.write("interrupted")
+        told.write(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        told.write(server.close().cut)
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\n")
+        assert child.notes.take(3) == ["interrupted", "True", "0"]
+        assert child.wait() == 0

@@ -6,6 +6,7 @@ Each of these was once lost, counted twice, or served for ever.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,9 @@ import pytest
 from echoframe import SettingError, ThreadingMixIn, ThreadServer
 from echoframe.handlers import Handler
 from echoframe.servers import MODELS, Server
+from echoframe.servers.life import Connection
+from echoframe.servers.rows import Rows
+from echoframe.servers.thread import _Thread
 from echoframe.testing import running
 
 from ..helpers import (
@@ -225,6 +229,77 @@ def test_an_interrupted_loop_lets_go_of_everybody(model: str) -> None:
         finally:
             for peer in peers:
                 peer.close()
+
+
+# Between accepting somebody and entrusting him to a conversation, too.
+@every_model
+def test_who_was_accepted_is_let_go_if_that_interrupts_the_loop(model: str) -> None:
+    class Interrupting(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.getMessage().startswith("Accepted"):
+                raise KeyboardInterrupt
+            return True
+
+    def work(told: Notes) -> None:
+        log = logging.getLogger("echoframe.server")
+        log.setLevel("INFO")
+        log.addFilter(Interrupting())
+        server = MODELS[model]("tcp://127.0.0.1:0", echo)
+        told.write(str(server.address))
+        try:
+            # On prefork, serve_forever() would accept in another process.
+            server.handle_request() if model == "prefork" else server.serve_forever()
+        except KeyboardInterrupt:
+            rows = server._life.rows
+            told.write(len(server._life.open), rows.free == Rows(server._permits()).free)
+        server.close()
+
+    with forked(work) as child:
+        with raw_connection(Place(child.notes.next())) as peer:
+            assert read_to_end(peer) == b""
+        assert child.notes.next() == "0 True"
+        assert child.wait() == 0
+
+
+def test_an_idle_thread_that_was_chosen_and_given_nothing_ends_with_the_server() -> None:
+    class Interrupted(ThreadServer):
+        def _idle_thread(self) -> Any:
+            if super()._idle_thread() is not None:
+                raise KeyboardInterrupt
+            return None
+
+    def work(told: Notes) -> None:
+        server = Interrupted("tcp://127.0.0.1:0", echo)
+        told.write(str(server.address))
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            told.write("interrupted")
+        report = server.close()
+        told.write(report.cut, report.seconds < 9, len(server._live_threads))
+
+    with forked(work) as child:
+        place = Place(child.notes.next())
+        with contextlib.suppress(OSError, AssertionError):
+            # Until one of them finds the thread of the one before.
+            while True:
+                with raw_connection(place) as peer:
+                    assert ask(peer, b"hello") == b"hello"
+        assert child.notes.next() == "interrupted"
+        assert child.notes.next() == "0 True 0"
+        assert child.wait() == 0
+
+
+def test_a_thread_gives_back_what_it_has_not_begun() -> None:
+    with ThreadServer("tcp://127.0.0.1:0", echo) as server:
+        thread = _Thread(server)
+        thread._given.put(Connection(None, None, 0, None))
+        assert thread.is_let_go()
+        # It was told to end, in case that somebody has started it.
+        thread.start()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+        assert not thread.is_let_go()
 
 
 def test_a_child_leaves_whatever_its_buffers_do() -> None:
