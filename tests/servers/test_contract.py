@@ -337,7 +337,7 @@ def test_an_iterable_is_pulled_only_as_fast_as_the_peer_reads(
 ) -> None:
     piece = b"x" * 65_536
     # Far more than the buffers of two sockets and of the session hold.
-    many = 2048
+    many = 640
 
     def answer(message: bytes) -> Iterator[bytes]:
         for number in range(many):

@@ -712,12 +712,12 @@ def test_nothing_is_left_behind_by_a_server_that_talked_failed_and_was_cut(model
 @pytest.mark.parametrize(
     ("model", "count"),
     [
-        ("single", 5000),
-        ("thread", 5000),
-        ("fork", 400),
-        ("pool", 5000),
-        ("loop", 5000),
-        ("aio", 5000),
+        ("single", 2500),
+        ("thread", 2500),
+        ("fork", 250),
+        ("pool", 2500),
+        ("loop", 2500),
+        ("aio", 2500),
     ],
 )
 def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int) -> None:

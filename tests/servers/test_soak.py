@@ -1,6 +1,6 @@
 """A mixed load leaves nothing behind: no thread, child, descriptor, memory, nor a line in the log.
 
-It takes a second for each model; SOAK_SECONDS makes it more.
+It takes half a second for each model; SOAK_SECONDS makes it more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ..helpers import (
     resident,
 )
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "1"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "0.5"))
 # Of each kind of client, at the same time.
 CROWD = 2
 
