@@ -32,7 +32,7 @@ from .errors import ProtocolError
 from .framing import CHUNK, Framing, RawFraming
 from .handlers.base import Answer, Handler, is_asynchronous, replies
 
-__all__ = ["WRITE_BUFFER", "AwaitingSession", "Session"]
+__all__ = ["WRITE_BUFFER", "AwaitingSession", "Session", "takes_chunks"]
 
 # What may wait to be sent before the next message is answered: enough for a full
 # socket buffer to be refilled in one go, and all that a peer who never reads costs.
@@ -88,9 +88,9 @@ class Session:
         if trace is not None:
             on_message = _traced(on_message, trace)
         self._on_message = on_message
-        # A chunk is never longer than CHUNK, so it cannot be too long either.
-        raw = framing.__class__ is RawFraming and framing.max_message >= CHUNK
-        self.straight: Callable[[bytes], Answer] | None = on_message if raw else None
+        self.straight: Callable[[bytes], Answer] | None = (
+            on_message if takes_chunks(framing) else None
+        )
 
     # ------------------------------------------------------------- the ways in
 
@@ -304,6 +304,12 @@ class AwaitingSession(Session):
 
     def _next_message(self) -> bytes | None:
         return None if self.awaiting is not None else super()._next_message()
+
+
+def takes_chunks(framing: Framing) -> bool:
+    """Tell whether each chunk that arrives is a message, and its answer goes out as it is."""
+    # A chunk is never longer than CHUNK, so it cannot be too long either.
+    return framing.__class__ is RawFraming and framing.max_message >= CHUNK
 
 
 def _closed(data: bytes) -> bytes:

@@ -23,6 +23,8 @@ __all__ = ["Accepting"]
 
 logger = logging.getLogger("echoframe.server")
 
+_close = socket.SocketType.close
+
 # Out of descriptors, memory or processes: so long until the next try.
 REST = 0.1
 
@@ -241,9 +243,12 @@ class Accepting(Tending):
     def _connection_of(self, request: Any, client_address: Any) -> Connection:
         """The connection of a request that process_request() was given."""
         life = self._life
+        beginning = life.beginning
+        if beginning is not None and beginning.request is request:
+            return beginning
         connection = life.open.get(id(request))
         if connection is None:
-            connection = life.beginning
+            connection = beginning
             if connection is None:
                 # A program that accepts by itself.
                 return self._take(request, client_address)
@@ -260,12 +265,35 @@ class Accepting(Tending):
             if life.open.get(id(connection.request)) is not connection:
                 return
             del life.open[id(connection.request)]
-            life.rows.give_back(connection.row)
+            life.rows.free.append(connection.row)
             life.served += 1
+        self._say_it_ended()
+
+    def _end(self, connection: Connection) -> None:
+        """close_request() and _release() in one, where _ends_plainly says so."""
+        life, request = self._life, connection.request
+        with life.lock:
+            # Nobody finds it any more, and so nobody will shut it.
+            connection.closing = True
+            del life.open[id(request)]
+            life.rows.free.append(connection.row)
+            life.served += 1
+        if request.__class__ is socket.socket:
+            # The C method. What Python adds is for files that were made of a socket.
+            _close(request)
+        else:
+            request.close()
+        self._say_it_ended()
+
+    # Nothing is to be done between the end of a conversation and that of its socket.
+    _ends_plainly = False
+
+    def _say_it_ended(self) -> None:
+        life = self._life
         if life.rows.cells[WANTED] or (life.draining and not life.open):
             life.wake.set()
         if logger.isEnabledFor(logging.INFO):
-            self._log_closed(connection)
+            self._log_closed()
 
     def _starve(self, doing: str, error: BaseException) -> None:
         """The machine is at its end: say so at most once a second, rest, go on."""
@@ -307,7 +335,7 @@ class Accepting(Tending):
     def _log_accepted(self, connection: Connection) -> None:
         logger.info("Accepted connection from %s", connection.name)
 
-    def _log_closed(self, connection: Connection) -> None:
+    def _log_closed(self) -> None:
         logger.info("Connection to client closed")
 
     # --------------------------------------------------------- between the looks

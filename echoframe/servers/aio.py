@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..session import AwaitingSession
-from ..transports import Listener
 from .base import awaits
 from .life import Connection
 from .lifecycle import GRACE, SecondSignal
@@ -97,10 +96,6 @@ class AioServer(OneThreadServer):
         connecting.add_done_callback(talk.connected)
         connection.conversation = talk
         connection.polled = connection.away = True
-
-    def _take_from(self, listener: Listener) -> tuple[Any, Any]:
-        # As it is: the encryption is asyncio's affair, which wants to begin with a plain socket.
-        return listener.transport.accept(listener.socket)
 
     # ---------------------------------------------------------------- the loop
 

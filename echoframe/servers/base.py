@@ -22,18 +22,20 @@ from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
 from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
-from ..session import Session
+from ..session import Session, takes_chunks
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
 from ..transports.certificates import ServerTls, server_context
 from ..transports.tls import TlsFacts, facts_of
-from .conversation import Conversation, Goodbye, Handshake, answer_datagram
+from .conversation import Conversation, StraightConversation
+from .datagrams import answer_datagram
 from .kernel import somaxconn
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings
+from .steps import Goodbye, Handshake
 
 if TYPE_CHECKING:
     import ssl
@@ -323,6 +325,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         for listener in self.listeners:
             # What was made there is removed here.
             listener.owner = os.getpid()
+            listener.encrypts = not self.encrypted_by_others
 
     def _listeners(self) -> list[Any]:
         return self.listeners
@@ -359,9 +362,6 @@ class Server(Lifecycle, socketserver.TCPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Take what arrived at the listener that is ready. May be replaced."""
         listener: Listener = self._life.ready or self.listeners[0]
-        return self._take_from(listener)
-
-    def _take_from(self, listener: Listener) -> tuple[Any, Any]:
         return listener.accept()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -403,10 +403,35 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
         """Make the conversation of a message handler."""
-        session = self._new_session(Session, connection)
+        if (
+            self._is_straight
+            and request.__class__ is socket.socket
+            and connection is not None
+            and request.gettimeout() == 0
+        ):
+            return StraightConversation(
+                request,
+                self._open_handler(ConnectedPeer(self, connection)),
+                self._make_session,
+                self._life.rows.cells,
+                connection.row,
+                self.linger_timeout,
+            )
         cells, row = self._cells_of(connection)
+        session = self._new_session(Session, connection)
         return Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
+        )
+
+    @lazy
+    def _is_straight(self) -> bool:
+        # Decided once, and not for each connection: nothing finds messages, or looks at them.
+        return takes_chunks(self._new_framing()) and self._trace() is None
+
+    @lazy
+    def _make_session(self) -> Callable[[Handler], Session]:
+        return lambda handler: Session(
+            handler, self._new_framing(), write_buffer=self.write_buffer, trace=self._trace()
         )
 
     def _new_session(self, kind: type[Talked], connection: Connection | None) -> Talked:
@@ -475,6 +500,17 @@ class Server(Lifecycle, socketserver.TCPServer):
             return None
         cells, row = self._cells_of(connection)
         return Goodbye(request, cells, row, self.linger_timeout)
+
+    @lazy
+    def _ends_plainly(self) -> bool:
+        # Decided once, and not for each connection: behind a conversation of messages
+        # there is nothing to do but to let go of the socket.
+        kind = type(self)
+        extended = (kind.shutdown_request, kind.close_request) != (
+            Server.shutdown_request,
+            Server.close_request,
+        )
+        return self.protocol is not None and not extended
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

@@ -1,58 +1,26 @@
-"""One conversation as steps, so that a model only decides who takes the next one.
+"""A session on a stream socket, step by step: what is read is answered, and sent.
 
-step() goes on until it has to wait and says for what: READ, WRITE, or nothing any
-more, DONE. On a blocking socket the waiting happens inside, so one step is the
-whole conversation; on a non-blocking one, whoever polls calls again. What else
-must happen between the bytes (a greeting, lingering behind the last reply) is a
-step like the others, and no model knows of it.
+A blocking socket has its thread to itself, and _talk() is the loop. On a
+non-blocking one each step reads once, or writes once, and gives way to the others.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import select
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
-from ..deadlines import milliseconds
 from ..framing import CHUNK, RawFraming
-from ..handlers import Answer, Handler, replies
+from ..handlers import Handler
 from ..session import Session
-from ..transports.tls import explain
 from .door import Door
-from .kernel import shut, unread, unsent, wait_until_sent
-from .rows import (
-    DRAIN,
-    LINGERING,
-    ORDER,
-    REASONS,
-    RECEIVED,
-    SENT,
-    SETTLED,
-    UNFINISHED,
-    Cells,
-)
+from .kernel import unread
+from .rows import DRAIN, ORDER, REASONS, RECEIVED, SENT, SETTLED, UNFINISHED, Cells
+from .steps import DONE, READ, WRITE, Steps, finished
 
-__all__ = [
-    "DONE",
-    "READ",
-    "WRITE",
-    "Conversation",
-    "Goodbye",
-    "Handshake",
-    "Steps",
-    "answer_datagram",
-    "drop_rest",
-]
-
-READ = "read"
-WRITE = "write"
-DONE = "done"
+__all__ = ["Conversation", "StraightConversation"]
 
 # One write of a large reply: so much may pass before the row shows progress.
 SLICE = 256 * 1024
@@ -60,233 +28,11 @@ SLICE = 256 * 1024
 logger = logging.getLogger("echoframe.server")
 
 
-class Steps:
-    """What every conversation has: a handshake where its socket wants one, and a way to leave.
-
-    `cells` and `row` are where it counts, and where it finds out why its input
-    ended. `deadline` is a time.monotonic() by which step() wants to be called
-    again even if nothing happens, or None.
-
-    On a socket that does not block, step() returns when it would have to wait, and
-    after one read or one write: whoever polls gives everybody a turn. An order is
-    written into the row first; then step() carries it out.
-    """
-
-    deadline: float | None = None
-    # What whoever polls for it is waiting for.
-    wanted: str = READ
-    # Bytes, on a socket that does not block; on others they stand in the row.
-    received = 0
-    sent = 0
-    # What is being sent.
-    _out: bytes | memoryview = b""
-    # The peer is still to prove itself, and what is said to be encrypted.
-    _secure = False
-    # The socket blocks for whoever calls run(), and not in here.
-    _polls = False
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        cells: Cells,
-        row: int,
-        linger_timeout: float = 1.0,
-        handshake_timeout: float = 10.0,
-    ) -> None:
-        self._sock = sock
-        self._cells = cells
-        self._row = row
-        self._linger = linger_timeout
-        if sock.__class__ is not socket.socket and hasattr(sock, "do_handshake"):
-            self._secure = True
-            self._patience = handshake_timeout
-            self.stage: Callable[[], str] = self._shake
-        else:
-            self.stage = self._begin
-
-    def step(self) -> str:
-        """Go on until there is something to wait for: READ, WRITE, or DONE.
-
-        Errors: what the handler raised, once everything before it was sent. The
-        conversation is over then.
-        """
-        try:
-            return self.stage()
-        except OSError as error:
-            return self.refused(error)
-
-    def refused(self, error: OSError) -> str:
-        """What a step gives that was met with this error. (Whoever has no time for step()
-        calls `stage`, the bare step that is next, and this.)
-
-        Errors: the same one, if it is the handler's.
-        """
-        if isinstance(error, BlockingIOError):
-            want = WRITE if self._out else READ
-        else:
-            want = _wanted(error) if self._secure else ""
-            if not want:
-                return self._lost(error)
-        order = self._cells[self._row + ORDER]
-        if order < DRAIN or self._cells[self._row + LINGERING]:
-            return want
-        if order == DRAIN and not self.waits:
-            # It was idle when the order was given, and has found something to do.
-            return want
-        return self._leave(self._ordered)
-
-    @property
-    def _ordered(self) -> str:
-        """The reason in the row: why we end this ourselves. Empty while we do not."""
-        return REASONS[self._cells[self._row + ORDER]]
-
-    def run(self) -> None:
-        """Take all steps, on a blocking socket.
-
-        Errors: what the handler raised.
-        """
-        try:
-            while (want := self.step()) is not DONE:
-                self._wait_for(want)
-        finally:
-            self.abandon()
-
-    def _wait_for(self, want: str) -> None:
-        # Only encryption comes by here; see _go_unblocked().
-        watch = select.poll()
-        watch.register(self._sock, select.POLLIN if want is READ else select.POLLOUT)
-        watch.poll(None if self.deadline is None else milliseconds(self.deadline))
-
-    def abandon(self) -> None:
-        """Nobody will call step() again. Harmless when it is over already; never raises."""
-
-    def obey(self) -> None:
-        """Hear of an order that stands in the row; the next step() carries it out."""
-
-    @property
-    def waits(self) -> bool:
-        """It is the peer's turn: nothing is left to answer, or to send."""
-        return not self._out
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a message whose end is still to come."""
-        return 0
-
-    # ------------------------------------------------------------- handshake
-
-    def _shake(self) -> str:
-        sock = self._sock
-        blocks = sock.gettimeout() != 0
-        now = time.monotonic()
-        if self.deadline is None:
-            self._set_deadline(now + self._patience)
-            if blocks:
-                sock.settimeout(self._patience)
-        elif now >= self.deadline:
-            raise TimeoutError(f"no handshake within {self._patience:g} s")
-        sock.do_handshake()  # type: ignore[attr-defined]  # has one, or this is not called
-        self.deadline = None
-        self.stage = self._begin
-        if blocks:
-            self._go_unblocked()
-        return self._begin()
-
-    def _go_unblocked(self) -> None:
-        # Waiting inside OpenSSL, it would find the end of input that an order makes of
-        # the reading side, and tell the peer of an error. So the waiting is done outside.
-        self._polls = True
-        self._sock.setblocking(False)
-
-    def _set_deadline(self, deadline: float) -> None:
-        self.deadline = deadline
-        # Whatever is wanted next is news to whoever polls: it comes with a deadline.
-        self.wanted = ""
-
-    def _begin(self) -> str:
-        raise NotImplementedError
-
-    # --------------------------------------------------------------- the end
-
-    def _leave(self, reason: str) -> str:
-        """End for a reason that the peer has not given."""
-        return self._done(reason)
-
-    def _hang_up(self, heard_all: bool) -> str:
-        """Close, in such a way that what was said arrives."""
-        order = self._cells[self._row + ORDER]
-        if heard_all or order > DRAIN:
-            if self._secure:
-                self._shut()
-            return self._done()
-        sock = self._sock
-        if order == DRAIN:
-            blocks = self._polls or sock.gettimeout() != 0
-            if blocks:
-                # The reading side is shut, so nothing can be read any more, and once we
-                # have said that we are done, the kernel answers each late byte with a
-                # reset. What was said must have arrived by then.
-                wait_until_sent(sock, self._linger)
-            if blocks or not (unsent(sock) or unread(sock)):
-                self._shut()
-                return self._done()
-        self._shut()
-        return self._linger_on()
-
-    def _linger_on(self) -> str:
-        # Bytes that arrive after close(), or lie unread before it, make the kernel
-        # send a reset, and a reset can overtake the last reply. So we have said that
-        # we are done, and wait for the peer to say so too.
-        self._cells[self._row + LINGERING] = 1
-        self._set_deadline(time.monotonic() + self._linger)
-        self.stage = self._listen_on
-        return self._listen_on()
-
-    def _listen_on(self) -> str:
-        sock, deadline = self._sock, self.deadline
-        assert deadline is not None  # set in _hang_up()
-        if sock.gettimeout() != 0:
-            drop_rest(sock, deadline)
-        elif time.monotonic() < deadline and socket.socket.recv(sock, CHUNK):
-            # Not all at once: this may have no end, and others are waiting.
-            return READ
-        return self._done()
-
-    def _shut(self) -> None:
-        sock = self._sock
-        try:
-            if self._secure:
-                _end_encryption(sock)
-            shut(sock, socket.SHUT_WR)
-        except OSError:
-            # The peer has gone; recv() will say so.
-            pass
-
-    def _lost(self, error: OSError) -> str:
-        reason = self._ordered
-        if reason == "drain" and self._secure and not self._cells[self._row + LINGERING]:
-            # We have shut its reading side, and the encryption misses its goodbye.
-            return self._leave(reason)
-        if not reason and not self._cells[self._row + LINGERING]:
-            reason = "lost"
-            if self.deadline is not None:
-                logger.info("no handshake: %s", explain(error))
-                reason = "timeout" if isinstance(error, TimeoutError) else "lost"
-            else:
-                logger.debug("peer vanished: %s", error)
-        return self._done(reason or "reply")
-
-    def _done(self, reason: str = "peer") -> str:
-        self._out = b""
-        self.deadline = None
-        self.stage = _finished
-        return DONE
-
-
 class Conversation(Steps):
     """A session on a stream socket."""
 
-    _straight: Callable[[bytes], Answer] | None = None
+    # There is something to do before the peer has said anything.
+    speaks_first = False
     # It was told to end, and reads only what has arrived.
     _leaves = False
     # Whose it is, for whoever polls.
@@ -305,6 +51,7 @@ class Conversation(Steps):
     ) -> None:
         self.session = session
         super().__init__(sock, cells, row, linger_timeout, handshake_timeout)
+        self.speaks_first = self._secure or type(session.handler).on_open is not Handler.on_open
 
     def refused(self, error: OSError) -> str:
         if error is self.session.failure:
@@ -328,7 +75,7 @@ class Conversation(Steps):
         super()._wait_for(want)
 
     def abandon(self) -> None:
-        if self.stage is not _finished:
+        if self.stage is not finished:
             # For what no step has seen to: SystemExit in a handler, and the like.
             try:
                 self._done(self._ordered or "error")
@@ -355,16 +102,11 @@ class Conversation(Steps):
             elif (
                 order > DRAIN
                 and self._sock.gettimeout() == 0
-                and stage not in (self._shake, self._begin, _finished)
+                and stage not in (self._shake, self._begin, finished)
             ):
                 # It need not come to a read, nor to a wait: a peer that takes all of an
                 # answer without end would keep it going for ever.
                 self.stage = self._break_off
-
-    @property
-    def speaks_first(self) -> bool:
-        """There is something to do before the peer has said anything."""
-        return self._secure or type(self.session.handler).on_open is not Handler.on_open
 
     @property
     def waits(self) -> bool:
@@ -381,9 +123,6 @@ class Conversation(Steps):
             self.stage = self._talk
             self._out = self.session.open()
             return self._talk()
-        if not self._secure:
-            # Encryption may want to read in order to write.
-            self._straight = self.session.straight
         self._out = self.session.open()
         if self._out or self.session.busy:
             return self._go_on()
@@ -461,31 +200,6 @@ class Conversation(Steps):
         self._out = self.session.feed(data)
         return self._go_on() if self._out or self.session.busy else READ
 
-    def _straight_turn(self) -> str:
-        # And where nothing stands between the bytes and the handler: the one way that
-        # is gone for every message, so nothing is written down that can be known later.
-        data = self._sock.recv(CHUNK)
-        if not data:
-            return self._end_of_input()
-        self.received += len(data)
-        try:
-            answer = self._straight(data)  # type: ignore[misc]  # there, or this is not called
-        except Exception as error:
-            self._out = self.session.failed(error)
-            return self._go_on()
-        if answer.__class__ is bytes and answer:
-            try:
-                gone = self._sock.send(answer)
-            except BlockingIOError:
-                gone = 0
-            self.sent += gone
-            if gone == len(answer):
-                return READ
-            self._out = memoryview(answer)[gone:]
-        else:
-            self._out = self.session.answered(answer)
-        return self._go_on() if self._out or self.session.busy else READ
-
     def _end_of_input(self) -> str:
         session = self.session
         self._out = session.end(self._ordered or "peer")
@@ -535,10 +249,7 @@ class Conversation(Steps):
         return WRITE if self._leaves else READ
 
     def _reading(self) -> Callable[[], str]:
-        # Decided once, and not for each message.
-        if self._leaves:
-            return self._last_turns
-        return self._turn if self._straight is None else self._straight_turn
+        return self._last_turns if self._leaves else self._turn
 
     # --------------------------------------------------------------- the end
 
@@ -570,122 +281,93 @@ class Conversation(Steps):
         return DONE
 
 
-class Handshake(Steps):
-    """What comes before a handler that has its socket to itself, and that socket blocks."""
+class StraightConversation(Conversation):
+    """One with nothing between what arrives and the handler, on a socket that does not block.
 
-    # How it went; None is well.
-    failure: OSError | None = None
-
-    def _begin(self) -> str:
-        return self._done()
-
-    def _go_unblocked(self) -> None:
-        self._sock.settimeout(None)
-
-    def _lost(self, error: OSError) -> str:
-        self.failure = error
-        return super()._lost(error)
-
-
-class Goodbye(Steps):
-    """What comes behind a handler that had its socket to itself."""
-
-    def __init__(self, sock: socket.socket, cells: Cells, row: int, linger_timeout: float) -> None:
-        super().__init__(sock, cells, row, linger_timeout)
-        self.stage = self._begin
-
-    def _begin(self) -> str:
-        sock = self._sock
-        if self._cells[self._row + ORDER] >= DRAIN:
-            # Its reading side is shut: there is nothing to wait for but that the
-            # peer's kernel has it all.
-            wait_until_sent(sock, self._linger)
-        self._shut()
-        return self._linger_on() if unread(sock) else self._done()
-
-
-def _finished() -> str:
-    return DONE
-
-
-def _wanted(error: OSError) -> str:
-    # What encryption waits for, which may be the other direction than one's own.
-    import ssl
-
-    if isinstance(error, ssl.SSLWantReadError):
-        return READ
-    return WRITE if isinstance(error, ssl.SSLWantWriteError) else ""
-
-
-def _end_encryption(sock: Any) -> None:
-    # Its goodbye is a message of its own. The peer's is not waited for.
-    timeout = sock.gettimeout()
-    sock.setblocking(False)
-    try:
-        sock.unwrap()
-    except (OSError, ValueError):
-        # It wants to wait, or never got as far as being encrypted.
-        pass
-    sock.settimeout(timeout)
-
-
-def drop_rest(sock: socket.socket, deadline: float) -> None:
-    """Read, and drop, until the peer ends its input or the deadline passes.
-
-    Errors: OSError when the peer is gone or the deadline passes while it waits;
-    BlockingIOError when there is nothing to read from a non-blocking socket now.
+    A chunk is a message, and a reply that is bytes goes out as it is. So there is one
+    short way that is gone for every message, decided once; the session is made when
+    something else has to be done, which for most never happens.
     """
-    blocking = sock.gettimeout() != 0
-    while (left := deadline - time.monotonic()) > 0:
-        if blocking:
-            sock.settimeout(left)
-        # The plain one also where the socket is encrypted: this is for nobody to read.
-        if not socket.socket.recv(sock, CHUNK):
-            return
 
+    _made: Session | None = None
 
-def answer_datagram(
-    handler: Handler,
-    message: bytes,
-    sock: socket.socket,
-    client_address: Any,
-    trace: Callable[[bytes], None] | None = None,
-) -> None:
-    """A whole conversation over UDP: one message, any number of datagrams back.
-
-    Errors: what the handler raised.
-    """
-    reason = "error"
-    try:
-        if trace is not None:
-            trace(message)
-        # One after the other: on_message() is called when the greeting is sent.
-        answers = (ask() for ask in (handler.on_open, lambda: handler.on_message(message)))
-        for data, close in chain.from_iterable(map(replies, answers)):
-            if data is not None:
-                send_datagram(sock, data, client_address)
-            if close:
-                reason = "reply"
-                break
+    def __init__(
+        self,
+        sock: socket.socket,
+        handler: Handler,
+        make_session: Callable[[Handler], Session],
+        cells: Cells,
+        row: int,
+        linger_timeout: float,
+    ) -> None:
+        # All of it, and not super's: nothing is said twice for each connection.
+        self._sock = sock
+        self._cells = cells
+        self._row = row
+        self._linger = linger_timeout
+        self._handler = handler
+        self._answer = handler.on_message
+        self._make_session = make_session
+        if type(handler).on_open is not Handler.on_open:
+            self.speaks_first = True
+            self.stage = self._begin
         else:
-            reason = "peer"
-    finally:
-        handler.on_close(reason)
+            self.stage = self._turn
 
+    @property
+    def session(self) -> Session:  # type: ignore[override]  # made when asked for
+        if self._made is None:
+            self._made = self._make_session(self._handler)
+        return self._made
 
-def send_datagram(sock: socket.socket, data: bytes, client_address: Any) -> None:
-    try:
+    @property
+    def waits(self) -> bool:
+        return self._made is None or super().waits
+
+    @property
+    def unfinished(self) -> int:
+        return 0 if self._made is None else super().unfinished
+
+    def refused(self, error: OSError) -> str:
+        if self._made is None:
+            return Steps.refused(self, error)
+        return super().refused(error)
+
+    def abandon(self) -> None:
+        if self.stage is not finished or self._made is not None:
+            super().abandon()
+
+    def _turn(self) -> str:
+        data = self._sock.recv(CHUNK)
+        if not data:
+            return self._end_of_input()
+        self.received += len(data)
         try:
-            sock.sendto(data, client_address)
-        except BlockingIOError:
-            # The socket is everybody's and does not block; its buffer empties fast.
-            writable = select.poll()
-            writable.register(sock, select.POLLOUT)
-            writable.poll(1000)
-            sock.sendto(data, client_address)
-    except OSError as error:
-        if error.errno == errno.EMSGSIZE:
-            logger.warning("a reply of %d bytes does not fit into a datagram", len(data))
+            answer = self._answer(data)
+        except Exception as error:
+            self._out = self.session.failed(error)
+            return self._go_on()
+        if answer.__class__ is bytes and answer:
+            try:
+                gone = self._sock.send(answer)
+            except BlockingIOError:
+                gone = 0
+            self.sent += gone
+            if gone == len(answer):
+                return READ
+            self._out = memoryview(answer)[gone:]
         else:
-            # Datagrams may be lost anywhere on their way; this one was lost here.
-            logger.debug("a datagram could not be sent: %s", error)
+            self._out = self.session.answered(answer)
+        return self._go_on() if self._out or self.session.busy else READ
+
+    def _end_of_input(self) -> str:
+        if self._made is None and not self._cells[self._row + ORDER]:
+            return self._done()
+        return super()._end_of_input()
+
+    def _done(self, reason: str = "peer") -> str:
+        if self._made is not None or type(self._handler).on_close is not Handler.on_close:
+            return super()._done(reason)
+        # There is nobody who would want to know.
+        self.stage = finished
+        return DONE

@@ -131,9 +131,6 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     _tend_at = 0.0
     _ask_at = 0.0
 
-    # A child need not end its connection: its exit does.
-    _exit_closes = False
-
     @lazy
     def _children(self) -> dict[int, Connection]:
         return {}
@@ -171,7 +168,8 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self.handle_error(connection.request, connection.client_address)
             raise
         finally:
-            if not self._exit_closes:
+            # If that is all, its exit does it.
+            if not self._ends_plainly:
                 self.shutdown_request(connection.request)
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -286,19 +284,9 @@ class ForkServer(ForkingMixIn, Server):
     # between two forks, the less they cost.
     batch = 16
 
-    @lazy
-    def _exit_closes(self) -> bool:
-        # Nothing else is done at the end of a conversation of messages.
-        kind = type(self)
-        extended = (kind.shutdown_request, kind.close_request) != (
-            Server.shutdown_request,
-            Server.close_request,
-        )
-        return self.protocol is not None and not extended
-
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         # Made here, or each child would make its own.
-        _ = self._only_parents, self._exit_closes
+        _ = self._only_parents, self._ends_plainly
         super().serve_forever(poll_interval)
 
     def _batch(self) -> int:

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .conversation import DONE, READ, WRITE, Conversation
+from .conversation import Conversation
 from .life import Connection
 from .onethread import OneThreadServer
+from .steps import DONE, WRITE
 from .watch import READABLE, WRITABLE, Watch
 
 __all__ = ["LoopServer"]
@@ -41,9 +42,8 @@ class LoopServer(OneThreadServer):
         conversation = self._conversation(request, connection)
         connection.conversation = conversation
         conversation.owner = connection
-        # On the instance, where Python finds it fastest.
-        conversation.wanted = READ
-        watch, number = self._watch, request.fileno()
+        watch: Any = self._life.watch
+        number = connection.number = request.fileno()
         # This may fail, and then nobody else gives the row back.
         watch.poll_for(number, conversation)
         connection.polled = connection.away = True
@@ -65,17 +65,20 @@ class LoopServer(OneThreadServer):
             conversation.wanted = want
             if conversation.deadline is not None:
                 self._set_alarm(connection, conversation.deadline)
-            self._watch.change(request.fileno(), WRITABLE if want is WRITE else READABLE)
+            self._watch.change(connection.number, WRITABLE if want is WRITE else READABLE)
             return
         try:
             if error is not None:
                 self.handle_error(request, connection.client_address)
         finally:
-            self._watch.forget(request.fileno())
-            try:
-                self.shutdown_request(request)
-            finally:
-                self._release(connection)
+            self._life.watch.forget(connection.number)  # type: ignore[attr-defined]  # made above
+            if self._ends_plainly:
+                self._end(connection)
+            else:
+                try:
+                    self.shutdown_request(request)
+                finally:
+                    self._release(connection)
 
     # -------------------------------------------------------------- deadlines
 
@@ -83,7 +86,7 @@ class LoopServer(OneThreadServer):
         pause = self._tend()
         watch = self._watch
         while watch.ordered:
-            watch.step(watch.ordered.pop().request.fileno())
+            watch.step(watch.ordered.pop().number)
         return pause
 
     def _carry(self, connection: Connection, order: int) -> None:

@@ -21,13 +21,13 @@ import time
 from typing import Any
 
 from .base import Server
-from .conversation import DONE, READ, Goodbye, Handshake, Steps
 from .kernel import shut
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
 from .rows import CUT, DRAIN, LINGERING, ORDER, TIMEOUT
 from .settings import SETTINGS
+from .steps import DONE, READ, Goodbye, Handshake, Steps
 from .watch import READABLE, WRITABLE
 from .workers import Workers
 
@@ -240,6 +240,10 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             connection.conversation = None
             connection.polled, connection.keeps_worker = False, True
             self._workers.put(connection)
+            return
+        if self._ends_plainly:
+            connection.thread = None
+            self._end(connection)
             return
         try:
             if isinstance(steps, Goodbye):

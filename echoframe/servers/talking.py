@@ -16,7 +16,7 @@ from ..framing import CHUNK
 from ..handlers import Handler, replies
 from ..session import AwaitingSession
 from ..transports.tls import explain
-from .conversation import send_datagram
+from .datagrams import send_datagram
 from .kernel import unread, unsent
 from .life import Connection
 from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS

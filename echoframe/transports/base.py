@@ -60,12 +60,12 @@ class Transport:
 
     def accept(self, sock: socket.socket) -> tuple[Any, Any]:
         """Take what arrived: (request, client address), as socketserver knows them."""
-        request, client_address = sock.accept()
-        if sys.platform != "linux" or request.gettimeout() is not None:
+        accepted = sock.accept()
+        if sys.platform != "linux" or accepted[0].gettimeout() is not None:
             # Elsewhere the listener's non-blocking flag may be handed on as well; and
             # the program may have set a default timeout, for its own sockets.
-            request.setblocking(True)
-        return request, client_address
+            accepted[0].setblocking(True)
+        return accepted
 
     def finish(self, request: Any) -> None:
         """Say that nothing more will be sent to this peer."""
@@ -106,7 +106,7 @@ class Transport:
 class Listener:
     """A socket at which a server waits for connections, and how to use it."""
 
-    __slots__ = ("address", "mark", "owner", "socket", "tls", "transport")
+    __slots__ = ("address", "encrypts", "mark", "owner", "socket", "tls", "transport")
 
     def __init__(
         self, transport: Transport, sock: socket.socket, address: Address, mark: object = None
@@ -120,6 +120,8 @@ class Listener:
         self.owner = os.getpid()
         # The ssl.SSLContext for the next connections; may be replaced at any time.
         self.tls: Any = None
+        # accept() sees to it, and not whoever takes the connection.
+        self.encrypts = True
 
     def accept(self) -> tuple[Any, Any]:
         """Take what arrived: (request, client address), as socketserver knows them.
@@ -129,7 +131,7 @@ class Listener:
         announced is an error there, since it may be anybody's doing.
         """
         request, client_address = self.transport.accept(self.socket)
-        if self.tls is not None:
+        if self.tls is not None and self.encrypts:
             try:
                 # Of who has gone again wrap_socket() would lose the socket.
                 request.getpeername()

@@ -28,12 +28,13 @@ class Tcp(Transport):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def accept(self, sock: socket.socket) -> tuple[Any, Any]:
-        request, client_address = super().accept(sock)
-        if sys.platform != "linux":
-            # Elsewhere the option may not be handed on.
+    if sys.platform != "linux":
+
+        def accept(self, sock: socket.socket) -> tuple[Any, Any]:
+            request, client_address = super().accept(sock)
+            # Here the option may not be handed on.
             request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return request, client_address
+            return request, client_address
 
     def connect(self, address: Address, timeout: float, source: Address | None) -> socket.socket:
         sock = connect_inet(address, self.kind, timeout, source)

@@ -17,14 +17,8 @@ from echoframe.errors import ProtocolError
 from echoframe.framing import Framing, LineFraming, RawFraming
 from echoframe.handlers import Answer, Handler, Reply
 from echoframe.handlers.base import FunctionHandler
-from echoframe.servers.conversation import (
-    DONE,
-    READ,
-    WRITE,
-    Conversation,
-    answer_datagram,
-    drop_rest,
-)
+from echoframe.servers.conversation import Conversation
+from echoframe.servers.datagrams import answer_datagram
 from echoframe.servers.kernel import unread
 from echoframe.servers.rows import (
     CUT,
@@ -37,6 +31,7 @@ from echoframe.servers.rows import (
     TIMEOUT,
     loose_row,
 )
+from echoframe.servers.steps import DONE, READ, WRITE, drop_rest
 from echoframe.session import Session
 
 from ..helpers import close_now, crash_on, echo, read_to_end, silent
