@@ -267,6 +267,9 @@ class Lifecycle(Accepting):
         keeper, life.keeper = life.keeper, None
         if keeper is not None:
             keeper.end()
+        life.closed = True
+        # Before the wake-up descriptor, which somebody may still be waiting for.
+        life.watch.close()
         if not life.runs:
             life.wake.close()
         who = [
@@ -275,8 +278,6 @@ class Lifecycle(Accepting):
         ]
         cut = sum(how == "cut" for _, how in who)
         self.report = Report(life.served, len(who) - cut, cut, tuple(who), time.monotonic() - began)
-        life.closed = True
-        life.watch.close()
         life.at_stop = []
         if not life.open:
             life.rows.close()

@@ -12,6 +12,7 @@ Replaces      process_request, and what waits for the listeners
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +115,8 @@ class _LoopWatch(Watch):
         self._talks: dict[int, Conversation] = {}
         # Who has an order to carry out, or a deadline that has passed.
         self.ordered: list[Connection] = []
+        # Nothing has happened but messages and their answers.
+        self._calm = True
         # Whose turn it is, is decided in this thread.
         self.thread: int | None = None
         self._close_poller, self.close = self.close, self._close
@@ -123,6 +126,8 @@ class _LoopWatch(Watch):
         # others out when it returns, and closes this then.
         if self.thread in (None, threading.get_ident()):
             self._close_poller()
+        else:
+            self._calm = False
 
     def poll_for(self, number: int, conversation: Conversation) -> None:
         self._poller.register(number, READABLE)
@@ -138,9 +143,18 @@ class _LoopWatch(Watch):
             self._step_all([(number, READABLE)])
 
     def wait(self, pause: float | None) -> bool:
-        ready = self._ask(pause)
-        self._step_all(ready)
-        return bool(ready)
+        until = None if pause is None else time.monotonic() + pause
+        self._calm = True
+        while True:
+            ready = self._ask(pause)
+            self._step_all(ready)
+            # Who is answered and listens again changes nothing for the accept loop.
+            if not (self._calm and ready):
+                return bool(ready)
+            if until is not None:
+                pause = until - time.monotonic()
+                if pause <= 0:
+                    return True
 
     def _step_all(self, ready: list[tuple[int, int]]) -> None:
         talks, calls = self._talks, self.calls
@@ -155,14 +169,17 @@ class _LoopWatch(Watch):
                         self._failed(talk, error)
                     else:
                         if want is not talk.wanted:
+                            self._calm = False
                             self._news(talk, want, None)
                 elif number in calls:
+                    self._calm = False
                     calls[number]()
         finally:
             self.thread = before
 
     def _failed(self, talk: Conversation, error: BaseException) -> None:
         # Called where the error is being handled, which handle_error() may rely on.
+        self._calm = False
         if isinstance(error, OSError):
             try:
                 want = talk.refused(error)
