@@ -33,6 +33,11 @@ from .workers import Workers
 
 __all__ = ["PoolMixIn", "PoolServer"]
 
+# So long (seconds) the accept loop rests behind those whom it has let in. Each time it
+# wakes it takes the interpreter from the workers, and gives it back; so whoever comes
+# within a moment comes in together, which is worth a tenth of what short connections cost.
+NAP = 0.0001
+
 
 class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
     """A fixed number of threads instead of one for each; for any socketserver server.
@@ -56,6 +61,11 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         """
         self.threads = SETTINGS["threads"].check(threads)  # type: ignore[assignment]  # a number
         self._workers.resize()
+
+    def _arrive(self, listener: Any) -> None:
+        super()._arrive(listener)
+        if self._life.batch > 1:
+            time.sleep(NAP)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
