@@ -403,21 +403,13 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
         """Make the conversation of a message handler."""
-        if (
-            self._is_straight
-            and request.__class__ is socket.socket
-            and connection is not None
-            and request.gettimeout() == 0
-        ):
-            return StraightConversation(
-                request,
-                self._open_handler(ConnectedPeer(self, connection)),
-                self._make_session,
-                self._life.rows.cells,
-                connection.row,
-                self.linger_timeout,
-            )
         cells, row = self._cells_of(connection)
+        # Encryption may want to read in order to write, which is not straight.
+        if self._is_straight and request.__class__ is socket.socket:
+            handler = self._open_handler(self._peer(connection))
+            return StraightConversation(
+                request, handler, self._make_session, cells, row, self.linger_timeout
+            )
         session = self._new_session(Session, connection)
         return Conversation(
             request, session, cells, row, self.linger_timeout, self.handshake_timeout
@@ -426,7 +418,11 @@ class Server(Lifecycle, socketserver.TCPServer):
     @lazy
     def _is_straight(self) -> bool:
         # Decided once, and not for each connection: nothing finds messages, or looks at them.
-        return takes_chunks(self._new_framing()) and self._trace() is None
+        return (
+            self.protocol is not None
+            and takes_chunks(self._new_framing())
+            and self._trace() is None
+        )
 
     @lazy
     def _make_session(self) -> Callable[[Handler], Session]:

@@ -135,7 +135,7 @@ class Conversation(Steps):
         sock = self._sock
         recv, send = sock.recv, sock.send
         session = self.session
-        feed, framing, straight = session.feed, session.framing, session.straight
+        feed, framing = session.feed, session.framing
         # Raw framing leaves nothing unfinished.
         leaves_rests = not isinstance(framing, RawFraming)
         cells, row = self._cells, self._row
@@ -171,15 +171,7 @@ class Conversation(Steps):
                 if data:
                     received += len(data)
                     cells[cell_received] = received
-                    if straight is None:
-                        out = feed(data)
-                        continue
-                    try:
-                        answer = straight(data)
-                    except Exception as error:
-                        out = session.failed(error)
-                        continue
-                    out = answer if answer.__class__ is bytes else session.answered(answer)
+                    out = feed(data)
                 else:
                     out = session.end(REASONS[cells[row + ORDER]] or "peer")
         finally:
@@ -282,7 +274,7 @@ class Conversation(Steps):
 
 
 class StraightConversation(Conversation):
-    """One with nothing between what arrives and the handler, on a socket that does not block.
+    """One with nothing between what arrives and the handler.
 
     A chunk is a message, and a reply that is bytes goes out as it is. So there is one
     short way that is gone for every message, decided once; the session is made when
@@ -308,11 +300,11 @@ class StraightConversation(Conversation):
         self._handler = handler
         self._answer = handler.on_message
         self._make_session = make_session
+        blocks = sock.gettimeout() != 0
+        self.stage = self._talk if blocks else self._turn
         if type(handler).on_open is not Handler.on_open:
             self.speaks_first = True
             self.stage = self._begin
-        else:
-            self.stage = self._turn
 
     @property
     def session(self) -> Session:  # type: ignore[override]  # made when asked for
@@ -336,6 +328,45 @@ class StraightConversation(Conversation):
     def abandon(self) -> None:
         if self.stage is not finished or self._made is not None:
             super().abandon()
+
+    def _talk(self) -> str:
+        if self._out or self._made is not None:
+            return super()._talk()
+        # Super's loop, without what cannot happen here.
+        sock, answer_to, door = self._sock, self._answer, self.door
+        recv, send = sock.recv, sock.send
+        cells, row = self._cells, self._row
+        cell_received, cell_settled = row + RECEIVED, row + SETTLED
+        received = sent = 0
+        try:
+            while True:
+                cells[cell_settled] = received
+                if door and received:
+                    for one in door:
+                        one.pass_by(row)
+                data = recv(CHUNK)
+                if not data:
+                    break
+                received += len(data)
+                cells[cell_received] = received
+                try:
+                    answer = answer_to(data)
+                except Exception as error:
+                    self._out = self.session.failed(error)
+                    break
+                if answer.__class__ is not bytes or len(answer) > SLICE:
+                    self._out = self.session.answered(answer)
+                    break
+                gone = send(answer) if answer else 0
+                sent += gone
+                if gone < len(answer):
+                    self._out = memoryview(answer)[gone:]
+                    break
+        finally:
+            cells[row + SENT] = sent
+        if not data:
+            return self._end_of_input()
+        return super()._talk()
 
     def _turn(self) -> str:
         data = self._sock.recv(CHUNK)

@@ -286,7 +286,7 @@ class ForkServer(ForkingMixIn, Server):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         # Made here, or each child would make its own.
-        _ = self._only_parents, self._ends_plainly
+        _ = self._only_parents, self._ends_plainly, self._is_straight, self._make_session
         super().serve_forever(poll_interval)
 
     def _batch(self) -> int:
