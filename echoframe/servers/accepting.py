@@ -267,6 +267,8 @@ class Accepting(Tending):
             del life.open[id(connection.request)]
             life.rows.free.append(connection.row)
             life.served += 1
+        # Its handler knows its peer, and that leads back here: a cycle for each connection.
+        connection.conversation = None
         self._say_it_ended()
 
     def _end(self, connection: Connection) -> None:
@@ -283,6 +285,7 @@ class Accepting(Tending):
             _close(request)
         else:
             request.close()
+        connection.conversation = None
         self._say_it_ended()
 
     # Nothing is to be done between the end of a conversation and that of its socket.

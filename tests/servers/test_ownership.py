@@ -6,6 +6,7 @@ Each of these was once lost, counted twice, or served for ever.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import socketserver
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -300,6 +302,32 @@ def test_a_thread_gives_back_what_it_has_not_begun() -> None:
         thread.join(DEADLINE)
         assert not thread.is_alive()
         assert not thread.is_let_go()
+
+
+# A handler knows its peer, who knows the connection, which knows the conversation, which
+# knows the handler: left to the garbage collector, it would cost more than the rest.
+@in_this_process
+@pytest.mark.parametrize("framing", ["raw", "line"])
+def test_who_has_left_is_forgotten_without_the_garbage_collector(model: str, framing: str) -> None:
+    alive: weakref.WeakSet[Handler] = weakref.WeakSet()
+
+    class Own(Handler):
+        def __init__(self) -> None:
+            alive.add(self)
+
+        def on_message(self, message: bytes) -> bytes:
+            return self.peer.remote.encode() if message == b"who?" else message
+
+    gc.collect()
+    gc.disable()
+    try:
+        with served(MODELS[model], Own, framing=framing) as up:
+            for _ in range(3):
+                with raw_connection(up) as peer:
+                    assert ask(peer, b"hello") == b"hello"
+            eventually(lambda: not alive)
+    finally:
+        gc.enable()
 
 
 def test_a_child_leaves_whatever_its_buffers_do() -> None:
