@@ -88,7 +88,7 @@ class Conversation(Steps):
 
     def obey(self) -> None:
         """Hear of an order that stands in the row; the next step() carries it out."""
-        self.session.drain()
+        self._drain()
         if self._polls:
             # The thread that waits for the socket looks at the row itself.
             return
@@ -107,6 +107,9 @@ class Conversation(Steps):
                 # It need not come to a read, nor to a wait: a peer that takes all of an
                 # answer without end would keep it going for ever.
                 self.stage = self._break_off
+
+    def _drain(self) -> None:
+        self.session.drain()
 
     @property
     def waits(self) -> bool:
@@ -329,6 +332,10 @@ class StraightConversation(Conversation):
         if self.stage is not finished or self._made is not None:
             super().abandon()
 
+    def _drain(self) -> None:
+        # Between chunks there is no boundary to end at.
+        pass
+
     def _talk(self) -> str:
         if self._out or self._made is not None:
             return super()._talk()
@@ -392,12 +399,19 @@ class StraightConversation(Conversation):
         return self._go_on() if self._out or self.session.busy else READ
 
     def _end_of_input(self) -> str:
-        if self._made is None and not self._cells[self._row + ORDER]:
-            return self._done()
+        if self._made is None:
+            if not self._cells[self._row + ORDER]:
+                return self._done()
+            if not self._tells_why:
+                return self._hang_up(not (self.sent or self._cells[self._row + SENT]))
         return super()._end_of_input()
 
+    @property
+    def _tells_why(self) -> bool:
+        return type(self._handler).on_close is not Handler.on_close
+
     def _done(self, reason: str = "peer") -> str:
-        if self._made is not None or type(self._handler).on_close is not Handler.on_close:
+        if self._made is not None or self._tells_why:
             return super()._done(reason)
         # There is nobody who would want to know.
         self.stage = finished

@@ -129,7 +129,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     # look at the deadlines.
     _nap = NAP
     _tend_at = 0.0
-    _ask_at = 0.0
+    _asked = 0.0
 
     @lazy
     def _children(self) -> dict[int, Connection]:
@@ -252,9 +252,10 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 # Nothing to see. But somebody else's may stand in front of ours; and
                 # of a program that ignores SIGCHLD, or waits for every child there is,
                 # the dead are gone already. So ask for each, now and then.
+                urgent = found is not None or self._life.rows.wanted
                 now = time.monotonic()
-                if found is not None or self._life.rows.wanted or now >= self._ask_at:
-                    self._ask_at = now + SOMETIMES
+                if now >= self._asked + (LOOK if urgent else SOMETIMES):
+                    self._asked = now
                     for pid in self.active_children:
                         if ended(pid) is not None:
                             self._bury(pid)

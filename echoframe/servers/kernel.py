@@ -8,6 +8,10 @@ import sys
 import time
 from typing import Any
 
+if sys.platform == "linux":
+    # Not where it is used: a forked child would load it, and each child anew.
+    import fcntl
+
 __all__ = ["quiet_for", "shut", "somaxconn", "unread", "unsent", "wait_until_sent"]
 
 # Linux: struct tcp_info has last_data_sent at 44, last_ack_sent at 48 and
@@ -46,10 +50,8 @@ def unread(request: Any) -> int:
 def _count(request: Any, question: int) -> int:
     if sys.platform != "linux":
         return 0
-    from fcntl import ioctl
-
     try:
-        return int(struct.unpack("=i", ioctl(request.fileno(), question, bytes(4)))[0])
+        return int(struct.unpack("=i", fcntl.ioctl(request.fileno(), question, bytes(4)))[0])
     except (OSError, ValueError):
         return 0
 

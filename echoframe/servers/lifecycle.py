@@ -238,8 +238,12 @@ class Lifecycle(Accepting):
 
     def _see_them_out(self) -> None:
         life = self._life
+        due, cutting = 0.0, False
         while life.open:
-            self._tend()
+            if time.monotonic() >= due or cutting != life.cutting:
+                # Not whenever one of them ends: this looks at all of them.
+                due, cutting = time.monotonic() + LOOK, life.cutting
+                self._tend()
             if life.cutting or time.monotonic() >= life.deadline:
                 life.cutting = True
                 if time.monotonic() >= life.deadline + GRACE and self._give_up():
