@@ -269,7 +269,7 @@ class Accepting(Tending):
             life.served += 1
         # Its handler knows its peer, and that leads back here: a cycle for each connection.
         connection.conversation = None
-        self._say_it_ended()
+        self._released()
 
     def _end(self, connection: Connection) -> None:
         """close_request() and _release() in one, where _ends_plainly says so."""
@@ -286,12 +286,13 @@ class Accepting(Tending):
         else:
             request.close()
         connection.conversation = None
-        self._say_it_ended()
+        self._released()
 
     # Nothing is to be done between the end of a conversation and that of its socket.
     _ends_plainly = False
 
-    def _say_it_ended(self) -> None:
+    def _released(self) -> None:
+        """A conversation is over, and its row is back. May be extended."""
         life = self._life
         if life.rows.cells[WANTED] or (life.draining and not life.open):
             life.wake.set()

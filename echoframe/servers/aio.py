@@ -140,8 +140,8 @@ class AioServer(OneThreadServer):
         if self._asleep or life.rest_until or not self._has_room():
             self._loop.stop()
 
-    def _release(self, connection: Connection) -> None:
-        super()._release(connection)
+    def _released(self) -> None:
+        super()._released()
         if self._before is not None:
             # handle_request() waits for it.
             self._loop.stop()

@@ -133,7 +133,10 @@ def test_each_worker_is_a_server_of_the_inner_model(inner: str, notes: Notes) ->
         assert read_to_end(idle) == b""
     assert notes.take(2) == ["open", "close drain"]
     assert up.report is not None
-    assert up.report[:3] == (2, 1, 0)
+    served_, finished, cut = up.report[:3]
+    assert (served_, cut) == (2, 0)
+    # The first one's handler has heard of its end, but perhaps not yet the table of that worker.
+    assert finished in (1, 2)
 
 
 @every_inner
