@@ -52,6 +52,8 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 # So many failures in a row, and nobody was ever served: it will not get better.
 FAILURES = 5
+# A worker that does not serve by then (seconds) never will, and would hold up the others.
+PUNCTUAL = 30.0
 # What was told to end, and has not by so long after its deadline, is killed.
 PATIENCE = 2 * GRACE
 # Where no descriptor tells of a worker's end, it is looked for so often.
@@ -170,6 +172,8 @@ class Crew:
                     self._start(slot, now)
                 if slot.coming is None:
                     pause = min(max(slot.not_before - now, 0.01), pause or LONGEST_PAUSE)
+            if slot.coming is not None:
+                pause = min(pause or PUNCTUAL, PUNCTUAL)
         return pause
 
     def bury(self) -> float | None:
@@ -183,14 +187,20 @@ class Crew:
                 continue
             if worker.handle is None:
                 pauses.append(SOMETIMES)
-            if worker.deadline is not None and not worker.killed:
-                left = worker.deadline + PATIENCE - now
-                if left <= 0:
-                    logger.warning("worker %d has not ended; killing it", worker.pid)
-                    worker.killed = True
-                    kill(worker.pid, signal.SIGKILL)
-                else:
-                    pauses.append(left)
+            if worker.killed:
+                continue
+            if worker.deadline is not None:
+                due, fault = worker.deadline + PATIENCE, "has not ended"
+            elif worker.slot.coming is worker:
+                due, fault = worker.born + PUNCTUAL, f"does not serve after {PUNCTUAL:g} s"
+            else:
+                continue
+            if now >= due:
+                logger.warning("worker %d %s; killing it", worker.pid, fault)
+                worker.killed = True
+                kill(worker.pid, signal.SIGKILL)
+            else:
+                pauses.append(due - now)
         return min(pauses, default=None)
 
     def renew(self) -> None:

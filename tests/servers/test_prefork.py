@@ -378,6 +378,31 @@ def test_workers_that_fail_at_once_are_given_up(log: Log, notes: Notes) -> None:
     assert "LookupError: broken" in log.text
 
 
+def test_a_worker_that_never_begins_to_serve_holds_up_nobody(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PUNCTUAL", 0.3)
+
+    class Own(PreforkServer):
+        hangs = False
+
+        def reload(self) -> bool:
+            self.hangs = True
+            return super().reload()
+
+        def _adopt(self) -> None:
+            super()._adopt()
+            if self._post is not None and self.hangs:
+                threading.Event().wait()
+
+    with served(Own, who, workers=1) as up:
+        first = worker_of(up)
+        os.kill(up.pid, signal.SIGHUP)
+        log.expect("does not serve after 0.3 s; killing it\n")
+        log.expect("was killed by SIGKILL before it served, so the old one stays\n")
+        assert worker_of(up) == first
+
+
 def test_old_workers_stay_when_new_ones_fail(log: Log) -> None:
     class Own(PreforkServer):
         fails = False
