@@ -292,6 +292,7 @@ class Accepting(Tending):
     _ends_plainly = False
 
     def _say_it_ended(self) -> None:
+        """A conversation is over, its row and its permit are back. May be extended."""
         life = self._life
         if life.rows.cells[WANTED] or (life.draining and not life.open):
             life.wake.set()

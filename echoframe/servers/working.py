@@ -151,8 +151,8 @@ class Working(Lifecycle):
             self._post.accepted()
         return connection
 
-    def _release(self, connection: Connection) -> None:
-        super()._release(connection)
+    def _say_it_ended(self) -> None:
+        super()._say_it_ended()
         if self._post is not None:
             served = self._life.served
             self._post.served(served)
