@@ -506,7 +506,8 @@ class Server(Lifecycle, socketserver.TCPServer):
             Server.shutdown_request,
             Server.close_request,
         )
-        return self.protocol is not None and not extended
+        replaced = not {"shutdown_request", "close_request"}.isdisjoint(vars(self))
+        return self.protocol is not None and not (extended or replaced)
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

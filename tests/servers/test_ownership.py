@@ -445,3 +445,22 @@ def test_a_server_class_of_ones_own_is_a_model(model: str) -> None:
         peer.sendall(b"hello")
         peer.shutdown(socket.SHUT_WR)
         assert read_to_end(peer) == b"Good day. hello"
+
+
+@in_this_process
+@pytest.mark.parametrize("name", ["shutdown_request", "close_request"])
+def test_a_hook_may_be_replaced_on_the_server_itself(model: str, name: str) -> None:
+    with served(MODELS[model], echo) as up:
+        server: Any = up.server
+        hook = getattr(server, name)
+        told = Notes()
+
+        def own(request: Any) -> None:
+            told.write(name)
+            hook(request)
+
+        setattr(server, name, own)
+        with raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        assert told.next() == name
+        told.close()
