@@ -30,6 +30,7 @@ from echoframe.testing import running
 from ..helpers import (
     DEADLINE,
     Gate,
+    Log,
     Notes,
     Place,
     ask,
@@ -464,3 +465,18 @@ def test_a_hook_may_be_replaced_on_the_server_itself(model: str, name: str) -> N
             assert ask(peer, b"hello") == b"hello"
         assert told.next() == name
         told.close()
+
+
+@in_this_process
+@pytest.mark.parametrize("framing", ["raw", "line"])
+def test_messages_are_logged_from_the_next_connection_on(
+    model: str, framing: str, log: Log
+) -> None:
+    with served(MODELS[model], echo, framing=framing) as up:
+        for word in (b"one", b"two"):
+            with raw_connection(up) as peer:
+                assert ask(peer, word) == word
+            server: Any = up.server
+            server.log_messages = True
+    assert "Received: two" in log.text
+    assert "Received: one" not in log.text

@@ -509,7 +509,7 @@ def test_a_worker_may_ask_for_the_reload() -> None:
 def test_a_worker_that_has_served_enough_is_renewed_and_nobody_notices(
     jitter: int, inner: str, log: Log
 ) -> None:
-    limits = {"max_requests": 5, "max_requests_jitter": jitter}
+    limits: dict[str, Any] = {"max_requests": 5, "max_requests_jitter": jitter}
     with served(PreforkServer, who, workers=1, inner=inner, **limits) as up:
         with load(up) as wrong:
             log.expect("takes the place of")
