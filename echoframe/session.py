@@ -42,7 +42,8 @@ WRITE_BUFFER = 256 * 1024
 class Session:
     """A framing and a handler, talking to one peer.
 
-    `trace`, if given, is called with each message before it is answered.
+    `trace`, if given, is called with each message before it is answered. `on_message`
+    answers instead of the handler's.
 
     feed(data) takes what arrived and gives what to send.
 
@@ -77,6 +78,7 @@ class Session:
         *,
         write_buffer: int = WRITE_BUFFER,
         trace: Callable[[bytes], None] | None = None,
+        on_message: Callable[[bytes], Answer] | None = None,
     ) -> None:
         self.handler = handler
         self.framing = framing
@@ -84,7 +86,8 @@ class Session:
         # for each message, and on the instance, where Python finds it fastest.
         self.busy = False
         self._bound = write_buffer
-        on_message: Callable[[bytes], Answer] = handler.on_message
+        if on_message is None:
+            on_message = handler.on_message
         if trace is not None:
             on_message = _traced(on_message, trace)
         self._on_message = on_message

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
-from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
+from ..handlers import Answer, Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
 from ..session import Session, takes_chunks
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
@@ -422,8 +422,10 @@ class Server(Lifecycle, socketserver.TCPServer):
         return self.protocol is not None and takes_chunks(self._new_framing())
 
     @lazy
-    def _make_session(self) -> Callable[[Handler], Session]:
-        return lambda handler: Session(handler, self._new_framing(), write_buffer=self.write_buffer)
+    def _make_session(self) -> Callable[[Handler, Callable[[bytes], Answer]], Session]:
+        return lambda handler, on_message: Session(
+            handler, self._new_framing(), write_buffer=self.write_buffer, on_message=on_message
+        )
 
     def _new_session(self, kind: type[Talked], connection: Connection | None) -> Talked:
         return kind(

@@ -480,3 +480,17 @@ def test_messages_are_logged_from_the_next_connection_on(
             server.log_messages = True
     assert "Received: two" in log.text
     assert "Received: one" not in log.text
+
+
+# None and text take another way than bytes do, and so does what comes behind them.
+@in_this_process
+@pytest.mark.parametrize("framing", ["raw", "line"])
+def test_what_answers_is_the_same_to_the_end(model: str, framing: str) -> None:
+    class Own(Handler):
+        def on_message(self, message: bytes) -> str:
+            self.on_message = lambda message: "another"  # type: ignore[method-assign]  # see above
+            return message.decode()
+
+    with served(MODELS[model], Own, framing=framing) as up, raw_connection(up) as peer:
+        for word in (b"one", b"two", b"three"):
+            assert ask(peer, word) == word
