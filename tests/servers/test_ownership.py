@@ -296,7 +296,7 @@ def test_an_idle_thread_that_was_chosen_and_given_nothing_ends_with_the_server()
 def test_a_thread_gives_back_what_it_has_not_begun() -> None:
     with ThreadServer("tcp://127.0.0.1:0", echo) as server:
         thread = _Thread(server)
-        thread._given.put(Connection(None, None, 0, None))
+        thread.given.put(Connection(None, None, 0, None))
         assert thread.is_let_go()
         # It was told to end, in case that somebody has started it.
         thread.start()
@@ -494,3 +494,40 @@ def test_what_answers_is_the_same_to_the_end(model: str, framing: str) -> None:
     with served(MODELS[model], Own, framing=framing) as up, raw_connection(up) as peer:
         for word in (b"one", b"two", b"three"):
             assert ask(peer, word) == word
+
+
+# Python looks for signals where a function begins.
+@pytest.mark.parametrize("model", ["thread", "pool"])
+def test_ctrl_c_at_the_beginning_of_any_call_leaves_nobody_behind(model: str) -> None:
+    def work(told: Notes) -> None:
+        with MODELS[model]("tcp://127.0.0.1:0", echo, framing="raw") as server:
+            place = Place(str(server.address))
+            calls = which = 0
+            interrupted: set[str] = set()
+
+            def interrupt(frame: Any, event: str, _: Any) -> None:
+                nonlocal calls
+                ours = frame.f_code.co_filename.endswith(("thread.py", "pool.py", "workers.py"))
+                if event == "call" and ours and server._life.open:
+                    calls += 1
+                    if calls == which:
+                        sys.setprofile(None)
+                        interrupted.add(frame.f_code.co_name)
+                        raise KeyboardInterrupt
+
+            # The first is served undisturbed. There are fewer calls, and not always the same.
+            for which in range(13):
+                calls = 0
+                with raw_connection(place) as peer:
+                    sys.setprofile(interrupt)
+                    with contextlib.suppress(KeyboardInterrupt):
+                        server.handle_request()
+                    sys.setprofile(None)
+                    peer.shutdown(socket.SHUT_WR)
+                    assert read_to_end(peer) == b""
+                eventually(lambda: not server._life.open, f"the end, at call {which}")
+            told.write("process_request" in interrupted, len(interrupted) > 2)
+
+    with forked(work) as child:
+        assert child.notes.next() == "True True"
+        assert child.wait() == 0
