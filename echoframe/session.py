@@ -42,15 +42,15 @@ WRITE_BUFFER = 256 * 1024
 class Session:
     """A framing and a handler, talking to one peer.
 
-    `trace`, if given, is called with each message before it is answered.
+    `trace`, if given, is called with each message before it is answered. `on_message`
+    answers instead of the handler's.
 
     feed(data) takes what arrived and gives what to send.
 
     `straight` is there when nothing stands between what arrives and the handler: a
-    chunk is a message, and a reply that is bytes goes out as it is. Whoever drives
-    such a session may call it instead of feed(), hands any other answer to
-    answered() and what it raises to failed(), and saves the rest of the way. It is
-    decided once for each session and not once for each message.
+    chunk is a message, and a reply that is bytes goes out as it is. It is decided once
+    for each session, and feed() goes that way then. Whoever asks the handler without
+    feed() hands an answer of any other kind to answered(), and what is raised to failed().
     """
 
     # How a session begins. On the class, because most never change it, and a
@@ -77,6 +77,7 @@ class Session:
         *,
         write_buffer: int = WRITE_BUFFER,
         trace: Callable[[bytes], None] | None = None,
+        on_message: Callable[[bytes], Answer] | None = None,
     ) -> None:
         self.handler = handler
         self.framing = framing
@@ -84,7 +85,8 @@ class Session:
         # for each message, and on the instance, where Python finds it fastest.
         self.busy = False
         self._bound = write_buffer
-        on_message: Callable[[bytes], Answer] = handler.on_message
+        if on_message is None:
+            on_message = handler.on_message
         if trace is not None:
             on_message = _traced(on_message, trace)
         self._on_message = on_message

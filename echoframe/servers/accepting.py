@@ -264,11 +264,7 @@ class Accepting(Tending):
         with life.lock:
             if life.open.get(id(connection.request)) is not connection:
                 return
-            del life.open[id(connection.request)]
-            life.rows.free.append(connection.row)
-            life.served += 1
-        # Its handler knows its peer, and that leads back here: a cycle for each connection.
-        connection.conversation = None
+            self._give_back(connection)
         self._released()
 
     def _end(self, connection: Connection) -> None:
@@ -277,16 +273,21 @@ class Accepting(Tending):
         with life.lock:
             # Nobody finds it any more, and so nobody will shut it.
             connection.closing = True
-            del life.open[id(request)]
-            life.rows.free.append(connection.row)
-            life.served += 1
+            self._give_back(connection)
         if request.__class__ is socket.socket:
             # The C method. What Python adds is for files that were made of a socket.
             _close(request)
         else:
             request.close()
-        connection.conversation = None
         self._released()
+
+    def _give_back(self, connection: Connection) -> None:
+        life = self._life
+        del life.open[id(connection.request)]
+        life.rows.free.append(connection.row)
+        life.served += 1
+        # Its handler knows its peer, and that leads back here: a cycle for each connection.
+        connection.conversation = None
 
     # Nothing is to be done between the end of a conversation and that of its socket.
     _ends_plainly = False

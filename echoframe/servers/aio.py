@@ -257,6 +257,10 @@ class _LoopWatch(Watch):
         signal.signal(signal.SIGINT, hear)
         try:
             yield
+        except BaseException:
+            # It has been heard, if it came: close() must not hear of it again.
+            self._raised = None
+            raise
         finally:
             if signal.getsignal(signal.SIGINT) is hear:
                 signal.signal(signal.SIGINT, default)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
-from ..handlers import Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
+from ..handlers import Answer, Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
 from ..session import Session, takes_chunks
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
@@ -404,8 +404,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
         """Make the conversation of a message handler."""
         cells, row = self._cells_of(connection)
-        # Encryption may want to read in order to write, which is not straight.
-        if self._is_straight and request.__class__ is socket.socket:
+        # Encryption may want to read in order to write, which is not straight; nor is it
+        # if each message is to be logged.
+        if self._is_straight and request.__class__ is socket.socket and not self.log_messages:
             handler = self._open_handler(self._peer(connection))
             return StraightConversation(
                 request, handler, self._make_session, cells, row, self.linger_timeout
@@ -417,17 +418,13 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     @lazy
     def _is_straight(self) -> bool:
-        # Decided once, and not for each connection: nothing finds messages, or looks at them.
-        return (
-            self.protocol is not None
-            and takes_chunks(self._new_framing())
-            and self._trace() is None
-        )
+        # Decided once, and not for each connection: nothing finds messages.
+        return self.protocol is not None and takes_chunks(self._new_framing())
 
     @lazy
-    def _make_session(self) -> Callable[[Handler], Session]:
-        return lambda handler: Session(
-            handler, self._new_framing(), write_buffer=self.write_buffer, trace=self._trace()
+    def _make_session(self) -> Callable[[Handler, Callable[[bytes], Answer]], Session]:
+        return lambda handler, on_message: Session(
+            handler, self._new_framing(), write_buffer=self.write_buffer, on_message=on_message
         )
 
     def _new_session(self, kind: type[Talked], connection: Connection | None) -> Talked:
@@ -506,7 +503,8 @@ class Server(Lifecycle, socketserver.TCPServer):
             Server.shutdown_request,
             Server.close_request,
         )
-        return self.protocol is not None and not extended
+        replaced = not {"shutdown_request", "close_request"}.isdisjoint(vars(self))
+        return self.protocol is not None and not (extended or replaced)
 
     def close_request(self, request: Any) -> None:
         """Release a connection's socket. May be extended; call super()."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..framing import CHUNK, RawFraming
-from ..handlers import Handler
+from ..handlers import Answer, Handler
 from ..session import Session
 from .door import Door
 from .kernel import unread
@@ -290,7 +290,7 @@ class StraightConversation(Conversation):
         self,
         sock: socket.socket,
         handler: Handler,
-        make_session: Callable[[Handler], Session],
+        make_session: Callable[[Handler, Callable[[bytes], Answer]], Session],
         cells: Cells,
         row: int,
         linger_timeout: float,
@@ -312,7 +312,9 @@ class StraightConversation(Conversation):
     @property
     def session(self) -> Session:  # type: ignore[override]  # made when asked for
         if self._made is None:
-            self._made = self._make_session(self._handler)
+            # What answers has been asked for once, as a session does: a handler that
+            # puts something else there meanwhile must not be found out by how it answers.
+            self._made = self._make_session(self._handler, self._answer)
         return self._made
 
     @property

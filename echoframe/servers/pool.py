@@ -69,15 +69,17 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
-        connection.away = True
         connection.polled = self._parks(request)
         connection.keeps_worker = not connection.polled and not isinstance(request, tuple)
         try:
-            self._workers.put(connection)
+            workers = self._workers
+            # With nothing between the two where Ctrl-C could come.
+            connection.away = True
+            workers.ready.append(connection)
+            workers.announce()
         except BaseException as error:
             expected = isinstance(error, OSError | RuntimeError | MemoryError)
-            workers = vars(self).get("_workers")
-            if workers is not None and not workers.take_back(connection):
+            if connection.away and not workers.take_back(connection):
                 # A worker has it, whatever came between.
                 if expected:
                     return

@@ -54,9 +54,12 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
         for door in self._life.door.shut:
             door.expect(connection.row)
         thread = self._idle_thread() or _Thread(self)
-        connection.away = True
         try:
-            thread.give(connection)
+            # With nothing between the two where Ctrl-C could come.
+            connection.away = True
+            thread.given.put(connection)
+            if thread.ident is None:
+                thread.start()
         except BaseException:
             # No thread, or Ctrl-C in between.
             connection.away = not thread.is_let_go()
@@ -69,7 +72,7 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
             thread = idle.pop()
             if thread.daemon == self.daemon_threads:
                 return thread
-            thread.give(None)
+            thread.given.put(None)
         return None
 
     @lazy
@@ -85,7 +88,7 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
         stuck = {connection.thread for connection in self._life.open.copy().values()}
         for thread in self._live_threads.copy():
             if thread.ident not in stuck:
-                thread.give(None)
+                thread.given.put(None)
                 thread.join()
 
 
@@ -95,29 +98,23 @@ class _Thread(threading.Thread):
     def __init__(self, server: ThreadingMixIn) -> None:
         super().__init__(name="echoframe-conversation", daemon=server.daemon_threads)
         self._server = server
-        self._given: SimpleQueue[Connection | None] = SimpleQueue()
-
-    def give(self, connection: Connection | None) -> None:
-        """Give it its next conversation; None ends it."""
-        self._given.put(connection)
-        if self.ident is None and connection is not None:
-            self.start()
+        # Its next conversation; None ends it.
+        self.given: SimpleQueue[Connection | None] = SimpleQueue()
 
     def is_let_go(self) -> bool:
         """Take back what it was given, and end it; False if it has begun with that."""
         try:
-            self._given.get_nowait()
+            self.given.get_nowait()
         except Empty:
             return False
-        finally:
-            self._given.put(None)
+        self.given.put(None)
         return True
 
     def run(self) -> None:
         live = self._server._live_threads
         live.add(self)
         try:
-            connection = self._given.get()
+            connection = self.given.get()
             while connection is not None:
                 self._converse(connection)
                 connection = self._wait_a_moment()
@@ -139,14 +136,14 @@ class _Thread(threading.Thread):
         # Looked at behind the append: a stop either sees this thread, or is seen.
         if not self._server._life.draining:
             try:
-                return self._given.get(timeout=KEEP)
+                return self.given.get(timeout=KEEP)
             except Empty:
                 pass
         try:
             idle.remove(self)
         except ValueError:
             # Somebody has taken it from the list to give it something.
-            return self._given.get()
+            return self.given.get()
         return None
 
 

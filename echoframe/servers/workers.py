@@ -112,6 +112,10 @@ class Workers:
         started. Then, and after an interrupt, take_back() tells whose it is.
         """
         self.ready.append(item)
+        self.announce()
+
+    def announce(self) -> None:
+        """The second half of put(): something was appended to `ready`."""
         if self._polling:
             if not self._called:
                 self._called = True

@@ -720,3 +720,23 @@ def test_ctrl_c_in_a_place_where_nothing_can_be_raised_ends_it_all_the_same(uvlo
         peer.sendall(b"hello\n")
         assert child.notes.take(3) == ["interrupted", "True", "0"]
         assert child.wait() == 0
+
+
+# It may come while the accept loop is not in asyncio's.
+@both_loops
+def test_ctrl_c_is_heard_once(uvloop: bool) -> None:
+    class Interrupted(AioServer):
+        def service_actions(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def work(told: Notes) -> None:
+        server = Interrupted("tcp://127.0.0.1:0", echo, uvloop=uvloop)
+        try:
+            server.serve_forever(0.01)
+        except KeyboardInterrupt:
+            told.write("interrupted")
+        told.write(server.close().cut)
+
+    with forked(work) as child:
+        assert child.notes.take(2) == ["interrupted", "0"]
+        assert child.wait() == 0

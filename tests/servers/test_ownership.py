@@ -30,6 +30,7 @@ from echoframe.testing import running
 from ..helpers import (
     DEADLINE,
     Gate,
+    Log,
     Notes,
     Place,
     ask,
@@ -295,7 +296,7 @@ def test_an_idle_thread_that_was_chosen_and_given_nothing_ends_with_the_server()
 def test_a_thread_gives_back_what_it_has_not_begun() -> None:
     with ThreadServer("tcp://127.0.0.1:0", echo) as server:
         thread = _Thread(server)
-        thread._given.put(Connection(None, None, 0, None))
+        thread.given.put(Connection(None, None, 0, None))
         assert thread.is_let_go()
         # It was told to end, in case that somebody has started it.
         thread.start()
@@ -445,3 +446,88 @@ def test_a_server_class_of_ones_own_is_a_model(model: str) -> None:
         peer.sendall(b"hello")
         peer.shutdown(socket.SHUT_WR)
         assert read_to_end(peer) == b"Good day. hello"
+
+
+@in_this_process
+@pytest.mark.parametrize("name", ["shutdown_request", "close_request"])
+def test_a_hook_may_be_replaced_on_the_server_itself(model: str, name: str) -> None:
+    with served(MODELS[model], echo) as up:
+        server: Any = up.server
+        hook = getattr(server, name)
+        told = Notes()
+
+        def own(request: Any) -> None:
+            told.write(name)
+            hook(request)
+
+        setattr(server, name, own)
+        with raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        assert told.next() == name
+        told.close()
+
+
+@in_this_process
+@pytest.mark.parametrize("framing", ["raw", "line"])
+def test_messages_are_logged_from_the_next_connection_on(
+    model: str, framing: str, log: Log
+) -> None:
+    with served(MODELS[model], echo, framing=framing) as up:
+        for word in (b"one", b"two"):
+            with raw_connection(up) as peer:
+                assert ask(peer, word) == word
+            server: Any = up.server
+            server.log_messages = True
+    assert "Received: two" in log.text
+    assert "Received: one" not in log.text
+
+
+# None and text take another way than bytes do, and so does what comes behind them.
+@in_this_process
+@pytest.mark.parametrize("framing", ["raw", "line"])
+def test_what_answers_is_the_same_to_the_end(model: str, framing: str) -> None:
+    class Own(Handler):
+        def on_message(self, message: bytes) -> str:
+            self.on_message = lambda message: "another"  # type: ignore[method-assign]  # see above
+            return message.decode()
+
+    with served(MODELS[model], Own, framing=framing) as up, raw_connection(up) as peer:
+        for word in (b"one", b"two", b"three"):
+            assert ask(peer, word) == word
+
+
+# Python looks for signals where a function begins.
+@pytest.mark.parametrize("model", ["thread", "pool"])
+def test_ctrl_c_at_the_beginning_of_any_call_leaves_nobody_behind(model: str) -> None:
+    def work(told: Notes) -> None:
+        with MODELS[model]("tcp://127.0.0.1:0", echo, framing="raw") as server:
+            place = Place(str(server.address))
+            calls = which = 0
+            interrupted: set[str] = set()
+
+            def interrupt(frame: Any, event: str, _: Any) -> None:
+                nonlocal calls
+                ours = frame.f_code.co_filename.endswith(("thread.py", "pool.py", "workers.py"))
+                if event == "call" and ours and server._life.open:
+                    calls += 1
+                    if calls == which:
+                        sys.setprofile(None)
+                        interrupted.add(frame.f_code.co_name)
+                        raise KeyboardInterrupt
+
+            # The first is served undisturbed. There are fewer calls, and not always the same.
+            for which in range(13):
+                calls = 0
+                with raw_connection(place) as peer:
+                    sys.setprofile(interrupt)
+                    with contextlib.suppress(KeyboardInterrupt):
+                        server.handle_request()
+                    sys.setprofile(None)
+                    peer.shutdown(socket.SHUT_WR)
+                    assert read_to_end(peer) == b""
+                eventually(lambda: not server._life.open, f"the end, at call {which}")
+            told.write("process_request" in interrupted, len(interrupted) > 2)
+
+    with forked(work) as child:
+        assert child.notes.next() == "True True"
+        assert child.wait() == 0

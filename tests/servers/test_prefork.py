@@ -532,11 +532,13 @@ def test_a_worker_may_ask_for_the_reload() -> None:
         eventually(lambda: worker_of(up) != first, "another worker")
 
 
+@pytest.mark.parametrize("inner", ["pool", "thread", "loop"])
 @pytest.mark.parametrize("jitter", [0, 3])
 def test_a_worker_that_has_served_enough_is_renewed_and_nobody_notices(
-    jitter: int, log: Log
+    jitter: int, inner: str, log: Log
 ) -> None:
-    with served(PreforkServer, who, workers=1, max_requests=5, max_requests_jitter=jitter) as up:
+    limits: dict[str, Any] = {"max_requests": 5, "max_requests_jitter": jitter}
+    with served(PreforkServer, who, workers=1, inner=inner, **limits) as up:
         with load(up) as wrong:
             log.expect("takes the place of")
         assert wrong == []
