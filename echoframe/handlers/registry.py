@@ -326,7 +326,7 @@ def _load(path: str) -> Any:
 def _with_colon(handler: str) -> str:
     """A question for those who wrote a handler as Python writes it, or named its file."""
     module, _, attribute = handler.rpartition(".")
-    if not module.replace(".", "").isidentifier():
+    if not all(part.isidentifier() for part in handler.split(".")) or not module:
         return ""
     if attribute == "py":
         return f"a handler in that file is named as in {module}:shout; "

@@ -130,6 +130,8 @@ def test_a_class_that_needs_arguments_is_refused_before_anybody_comes() -> None:
         ("game.py", "a handler in that file is named as in game:shout; known: "),
         ("game.py:shout", "(wanted for 'game.py:shout'); did you mean 'game:shout'?"),
         ("no module.it", "unknown handler 'no module.it'; known: "),
+        ("game.", "unknown handler 'game.'; known: "),
+        (".shout", "unknown handler '.shout'; known: "),
         ("shouts", "unknown handler 'shouts'; known: "),
     ],
 )
