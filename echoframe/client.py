@@ -315,7 +315,11 @@ class Client:
                 f"{message[:40]!r} holds the end of a message, so over a {self._framing.name} "
                 'framing it would be two; send it without, or with framing="raw"'
             )
-        return self._framing.wrap(message)
+        try:
+            return self._framing.wrap(message)
+        except ValueError as error:
+            # Of a size that the framing does not have.
+            raise SettingError(str(error)) from None
 
     # The one loop behind ask, pipeline and stream.
     def _exchange(

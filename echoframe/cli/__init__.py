@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from .early import signals
-from .failure import CommandFailed, UsageError, near
+from .failure import CommandFailed, UsageError, in_flags, near
 from .streams import Streams
 
 __all__ = ["COMMANDS", "main"]
@@ -93,7 +93,7 @@ def _run(words: list[str]) -> int:
 
 
 def _command(command: Any, words: list[str]) -> int:
-    from ..errors import AddressError, EchoframeError, SettingError, UnknownHandler
+    from ..errors import AddressError, EchoframeError, SettingError, TlsError, UnknownHandler
 
     try:
         try:
@@ -103,13 +103,16 @@ def _command(command: Any, words: list[str]) -> int:
             return 0
         code: int = command.run(given)
     except (SettingError, UnknownHandler) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(in_flags(str(error))) from None
     except AddressError as error:
         # What is wrong with the text is usage. That nobody knows a host was learned
         # by asking the system, whose own error is behind ours.
         if isinstance(error.__context__, OSError):
             raise CommandFailed(str(error)) from None
         raise UsageError(str(error)) from None
+    except TlsError as error:
+        advice = "name its file"
+        raise CommandFailed(str(error).replace(advice, f"{advice} with --tls-ca")) from None
     except EchoframeError as error:
         raise CommandFailed(str(error)) from None
     return code

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
-__all__ = ["CannotStart", "CommandFailed", "UsageError", "near"]
+__all__ = ["FLAGS", "CannotStart", "CommandFailed", "UsageError", "in_flags", "near"]
 
 
 class CommandFailed(Exception):
@@ -23,6 +24,28 @@ class CannotStart(CommandFailed):
     """A server that this machine does not let start."""
 
     code = 3
+
+
+# Keywords that errors of the library name, and what says them here.
+FLAGS = {
+    "timeout": "--timeout",
+    "tls": "--tls-ca",
+    "tls,": "--tls-ca, --tls-insecure,",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+    "tls_ca": "--tls-ca",
+    "tls_require_client_cert": "--tls-require-client-cert",
+}
+
+
+def in_flags(sentence: str, flags: Mapping[str, str] = FLAGS) -> str:
+    """An error's sentence, with flags where it names keywords."""
+    # Not in an address, nor in a path: that is quoted, and has its slashes and dots.
+    return re.sub(
+        r"(?<![\w./'\"-])(?:timeout(?==)|tls_\w+|tls(?==)|tls,)(?![\w./'\"-])",
+        lambda found: flags.get(found[0], found[0]),
+        sentence,
+    )
 
 
 def near(unknown: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from ..client import Client
 from ..framing import LengthFraming, RawFraming, make_framing
 from ..handlers import registry
+from .failure import CommandFailed
 from .parsing import Parser, add_patience, patience, read_place
 
 __all__ = ["EXAMPLE", "parser", "run"]
@@ -26,7 +27,9 @@ input is sent as it is, then the server is told that no more will come, and
 everything that comes back until it hangs up is printed as it is.
 
 With one of them each TEXT is a message and its reply is printed on a line. Standard
-input is sent as it is; with the framing `length`, as one message."""
+input is sent as it is; with the framing `length`, as one message.
+
+Who hangs up without having said anything has not answered: that is exit code 1."""
 
 
 def parser() -> Parser:
@@ -63,21 +66,47 @@ def run(given: Any) -> int:
             messages = [_bytes(text) for text in texts] or [sys.stdin.buffer.read()]
             _print(map(client.ask, messages), b"\n" if texts else b"")
         elif texts:
-            _print(client.stream(io.BytesIO(b"".join(_bytes(text) + b"\n" for text in texts))))
+            lines = b"".join(_bytes(text) + b"\n" for text in texts)
+            _stream(client, io.BytesIO(lines))
         elif kind is LengthFraming:
             _print([client.ask(sys.stdin.buffer.read())])
         else:
             ends = b"" if kind is RawFraming or framing.startswith("fixed") else b"\n"
-            _print(client.stream(sys.stdin.buffer), ends)
+            _stream(client, sys.stdin.buffer, ends)
     return 0
 
 
-def _print(replies: Iterable[bytes], end: bytes = b"") -> None:
+class _Noted:
+    """A file, and whether there was anything in it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.any = False
+
+    def read1(self, size: int) -> bytes:
+        data: bytes = self._file.read1(size)
+        self.any = self.any or bool(data)
+        return data
+
+    read = read1
+
+
+def _stream(client: Client, file: Any, end: bytes = b"") -> None:
+    noted: Any = _Noted(file)
+    if not _print(client.stream(noted), end) and noted.any:
+        raise CommandFailed(f"{client.address} ended the connection without a reply")
+
+
+def _print(replies: Iterable[bytes], end: bytes = b"") -> bool:
+    """Print them; tell whether there were any."""
+    any_came = False
     out = sys.stdout.buffer
     for reply in replies:
+        any_came = True
         out.write(reply + end)
         # Each at once: the next one may be long in coming.
         out.flush()
+    return any_came
 
 
 def _bytes(text: str) -> bytes:

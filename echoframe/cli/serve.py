@@ -7,6 +7,7 @@ is, to people and to programs.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from ..handlers import registry
 from ..servers import MODELS, SETTINGS, PreforkServer, Server, Setting, model_class
 from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
-from .failure import CannotStart, UsageError, near
+from .failure import FLAGS, CannotStart, UsageError, in_flags, near
 from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
 from .options import COUNT, FLAG, LIST, SWITCH, Choice, Option, choose
 from .parsing import Parser, read_int, read_number
@@ -74,7 +75,10 @@ def _read_mode(text: str) -> int:
 
 
 def _read_descriptor(text: str) -> int:
-    number = read_int(text, "a descriptor")
+    try:
+        number = read_int(text, "descriptors")
+    except SettingError:
+        raise SettingError(f"takes a descriptor's number, not {text!r}") from None
     try:
         os.fstat(number)
     except (OSError, OverflowError):
@@ -218,6 +222,10 @@ def run(given: Any) -> int:
         try:
             handler = _handler(chosen.get("handler"))
             server = _server(handler, _places(chosen), values, log_messages)
+        except SettingError as error:
+            # By the name under which each was said: a flag, a variable or a key.
+            said = {name: choice.where for name, choice in chosen.items()}
+            raise UsageError(in_flags(str(error), {**FLAGS, **said})) from None
         except Interrupted:
             return 0
         if isinstance(server, PreforkServer):
@@ -364,6 +372,11 @@ def _server(
                     f"{model.model}; add --model prefork"
                 )
             keywords[name] = values[name]
+    if values.get("max_requests_jitter") and not values.get("max_requests"):
+        raise UsageError(
+            "--max-requests-jitter is added to --max-requests, which is not given; add "
+            "--max-requests CONNECTIONS"
+        )
     schemes = {place.scheme for place in places}
     if "framing" in values and "udp" in schemes:
         raise UsageError("--framing has no meaning for udp://, where a datagram is a message")
@@ -371,6 +384,8 @@ def _server(
         raise UsageError("--unix-mode is for socket files; no address begins with unix://")
     if "port_file" in values and schemes == {"unix"}:
         raise UsageError("--port-file needs an address that has a port, which unix:// has not")
+    if "port_file" in values:
+        _check_port_file(values["port_file"])
     try:
         return model(places, handler, log_messages=log_messages, **keywords)
     except (AddressError, OSError) as error:
@@ -378,6 +393,29 @@ def _server(
         if isinstance(error, EchoframeError):
             raise CannotStart(str(error)) from None
         raise CannotStart(f"cannot start: {error.strerror or error}") from None
+
+
+def _check_port_file(path: str) -> None:
+    # Before anybody is told that the server listens; the port is not known yet.
+    beside = _beside(path)
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with open(beside, "w", encoding="ascii"):
+            pass
+    except OSError as error:
+        raise _no_port_file(path, error) from None
+    finally:
+        _remove(beside)
+
+
+def _beside(path: str) -> str:
+    return f"{path}.{os.getpid()}"
+
+
+def _no_port_file(path: str, error: OSError) -> CannotStart:
+    reason = error.strerror or error
+    return CannotStart(f"cannot write the port to {path}: {reason}; choose another --port-file")
 
 
 @contextmanager
@@ -389,7 +427,7 @@ def _port_file(server: Server, path: str | None) -> Iterator[None]:
     if not ports:
         raise UsageError("--port-file needs an address that has a port, which unix:// has not")
     # Complete from the first moment on: whoever sees the file can read the port.
-    beside = f"{path}.{os.getpid()}"
+    beside = _beside(path)
     try:
         with open(beside, "w", encoding="ascii") as file:
             file.write(f"{ports[0]}\n")
@@ -397,7 +435,7 @@ def _port_file(server: Server, path: str | None) -> Iterator[None]:
         os.replace(beside, path)
     except OSError as error:
         _remove(beside)
-        raise CannotStart(f"cannot write the port to {path}: {error.strerror or error}") from None
+        raise _no_port_file(path, error) from None
     try:
         yield
     finally:

@@ -41,8 +41,12 @@ class Protocol(NamedTuple):
         return self.opener()(peer)
 
     def opener(self) -> Callable[[Peer | None], Handler]:
-        """Give what makes the handler of one conversation after the other."""
+        """Give what makes the handler of one conversation after the other.
+
+        Errors: SettingError for a class that cannot be made an object of without arguments.
+        """
         make = self.handler
+        _check_takes_none(make)
         if _class_of(make) is None:
             # It knows nothing of its conversation, so one will do for all.
             function = FunctionHandler(make)
@@ -118,6 +122,29 @@ def _check_takes_one(function: Any) -> None:
         raise SettingError(
             f"{getattr(function, '__name__', function)} takes {takes}; a function that is a "
             "handler takes one, the message"
+        )
+
+
+def _check_takes_none(handler: Any) -> None:
+    # What a partial adds, only its call would tell; and a class with a __new__ or a
+    # metaclass of its own may do anything with its arguments.
+    if type(handler) is not type or any("__new__" in vars(cls) for cls in handler.__mro__[:-1]):
+        return
+    init: Any = getattr(handler, "__init__")  # noqa: B009  # of this class, and of no subclass
+    code = getattr(init, "__code__", None)
+    if code is None:
+        return
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    plain = names[1 : code.co_argcount]
+    wanted = list(plain[: len(plain) - len(init.__defaults__ or ())])
+    wanted += [
+        name for name in names[code.co_argcount :] if name not in (init.__kwdefaults__ or ())
+    ]
+    if wanted:
+        name = handler.__name__
+        raise SettingError(
+            f"{name} needs arguments ({', '.join(wanted)}), and each connection gets a new one "
+            f"without any: give functools.partial({name}, its arguments)"
         )
 
 
@@ -224,7 +251,9 @@ class Registry:
                         f"cannot load {handler!r} from {entry_point.value}: "
                         f"{type(error).__name__}: {error}"
                     ) from error
-        raise UnknownHandler(f"unknown handler {handler!r}; {suggest(handler, self)}")
+        raise UnknownHandler(
+            f"unknown handler {handler!r}; {_with_colon(handler)}{suggest(handler, self)}"
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._all()
@@ -272,7 +301,7 @@ def _load(path: str) -> Any:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise UnknownHandler(
                 f"no module {module_name!r} in this folder or among the installed packages "
-                f"(wanted for {path!r})"
+                f"(wanted for {path!r}){_without_suffix(module_name, attribute)}"
             ) from None
         raise UnknownHandler(f"{path!r} cannot be imported: {error}{_where(error)}") from error
     except Exception as error:
@@ -292,6 +321,21 @@ def _load(path: str) -> Any:
                 f"{module_name!r} has no {attribute!r}; {suggest(part, names)}"
             ) from None
     return found
+
+
+def _with_colon(handler: str) -> str:
+    """A question for those who wrote a handler as Python writes it, or named its file."""
+    module, _, attribute = handler.rpartition(".")
+    if not all(part.isidentifier() for part in handler.split(".")) or not module:
+        return ""
+    if attribute == "py":
+        return f"a handler in that file is named as in {module}:shout; "
+    return f"did you mean '{module}:{attribute}'? "
+
+
+def _without_suffix(module: str, attribute: str) -> str:
+    name = module.removesuffix(".py")
+    return "" if name == module else f"; did you mean '{name}:{attribute}'?"
 
 
 def _where(error: BaseException) -> str:

@@ -99,6 +99,11 @@ WRONG = [
     (["serve", "--port-file", "x", "-b", "unix:///x"], ["--port-file", "unix://"]),
     (["serve", "--ready-fd", "1000000"], ["--ready-fd", "not open"]),
     (["serve", "--ready-fd", "-1"], ["--ready-fd", "not open"]),
+    (["serve", "--ready-fd", "x"], ["--ready-fd: takes a descriptor's number, not 'x'"]),
+    (
+        ["serve", "-m", "prefork", "--max-requests-jitter", "3"],
+        ["--max-requests-jitter is added to --max-requests", "add --max-requests"],
+    ),
     (["serve", "--log-level", "loud"], ["--log-level", "'loud'"]),
     (["serve", "--log-format", "jsn"], ["--log-format", "did you mean json"]),
     (["serve", "--color", "red"], ["--color", "'red'"]),

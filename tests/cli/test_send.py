@@ -141,3 +141,31 @@ def test_a_reader_that_leaves() -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [(["hello"], b""), ([], b"hello\n"), (["--framing", "line"], b"hello\n")],
+)
+def test_who_hangs_up_without_a_reply_has_not_answered(words: list[str], stdin: bytes) -> None:
+    with running(lambda message: None) as up:
+        done = run("send", str(up.address), *words, input=stdin)
+    assert (done.returncode, done.stdout) == (1, b"")
+    said = f"echoframe: {up.address} ended the connection without a reply\n"
+    assert done.stderr == said.encode()
+
+
+def test_who_is_asked_nothing_need_not_answer(sending: object) -> None:
+    assert callable(sending)
+    with running("echo") as up:
+        assert sending(str(up.address), stdin=b"") == b""
+
+
+def test_a_text_of_another_size_than_the_framing_has_is_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running("echo") as up:
+        assert main(["send", "--framing", "fixed:5", str(up.address), "four"]) == 2
+    assert capsys.readouterr().err == (
+        "echoframe: a message of 4 bytes does not fit a framing of 5\n"
+    )

@@ -84,6 +84,20 @@ def test_the_port_file_of_somebody_else_stays(tmp_path: Path) -> None:
     assert file.read_text() == "1\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nowhere/port", "No such file or directory"), ("", "Is a directory")]
+)
+def test_a_port_file_that_cannot_be_written_is_noticed_before_anybody_listens(
+    name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    assert main(["serve", "--port", "0", "--port-file", str(file)]) == 3
+    assert capsys.readouterr().err == (
+        f"echoframe: cannot write the port to {file}: {reason}; choose another --port-file\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_several_addresses_and_how_to_try_each_kind(tmp_path: Path) -> None:
     path = tmp_path / "socket"

@@ -67,10 +67,13 @@ def test_how_to_try_it_works(certificates: Certificates) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--bind", PLACE], "a tls:// address needs a certificate: name its file in tls_cert"),
-        (["--bind", PLACE, "--tls-cert", "/nowhere"], "tls_cert='/nowhere' cannot be read: No"),
-        (["--port", "0", "--tls-cert", "x"], "tls_cert is for addresses that begin with tls://"),
-        (["--port", "0", "--tls-require-client-cert"], "tls_require_client_cert is for addresses"),
+        (["--bind", PLACE], "a tls:// address needs a certificate: name its file in --tls-cert"),
+        (["--bind", PLACE, "--tls-cert", "/nowhere"], "--tls-cert='/nowhere' cannot be read: No"),
+        (["--port", "0", "--tls-cert", "x"], "--tls-cert is for addresses that begin with tls://"),
+        (
+            ["--port", "0", "--tls-require-client-cert"],
+            "--tls-require-client-cert is for addresses",
+        ),
     ],
 )
 def test_what_a_server_cannot_use_is_a_sentence_and_usage(
@@ -80,6 +83,20 @@ def test_what_a_server_cannot_use_is_a_sentence_and_usage(
     error = capsys.readouterr().err
     assert error.startswith(f"echoframe: {sentence}")
     assert error.count("\n") == 1
+
+
+def test_what_is_wrong_has_the_name_under_which_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('tls_cert = "/nowhere"\n')
+    assert main(["serve", "--bind", PLACE, "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"echoframe: {file}: tls_cert='/nowhere' cannot be read: No such")
+    monkeypatch.setenv("ECHOFRAME_TLS_CERT", "/neither")
+    assert main(["serve", "--bind", PLACE, "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("echoframe: ECHOFRAME_TLS_CERT='/neither' cannot be read: No such")
 
 
 def test_a_switch_takes_true_or_false() -> None:
@@ -130,7 +147,7 @@ def test_who_is_not_known_is_a_sentence(
     assert main(words) == 1
     assert capsys.readouterr().err == (
         f"echoframe: the certificate of {server.address} is signed by a CA that is not known "
-        "here; if you trust it, name its file\n"
+        "here; if you trust it, name its file with --tls-ca\n"
     )
 
 
@@ -138,8 +155,10 @@ def test_who_is_not_known_is_a_sentence(
     ("words", "sentence"),
     [
         (["--tls-ca", "x", "--tls-insecure"], "--tls-insecure verifies nobody, so --tls-ca has no"),
-        (["--tls-ca", "/nowhere"], "tls='/nowhere' cannot be read: No such file"),
-        (["--tls-key", "x"], "tls_key needs tls_cert"),
+        (["--tls-ca", "/nowhere"], "--tls-ca='/nowhere' cannot be read: No such file"),
+        (["--tls-key", "x"], "--tls-key needs --tls-cert: the"),
+        (["--timeout", "-1"], "--timeout=-1.0: seconds, more than 0"),
+        (["--tls-cert", "/tls_key", "--tls-key", "x"], "--tls-cert='/tls_key' cannot be read"),
     ],
 )
 def test_what_cannot_be_asked_for_is_usage(
@@ -151,4 +170,7 @@ def test_what_cannot_be_asked_for_is_usage(
 
 def test_flags_of_tls_are_for_its_addresses(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", "--tls-insecure", "127.0.0.1:1", "hello"]) == 2
-    assert "are for addresses that begin with tls://" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "echoframe: --tls-ca, --tls-insecure, --tls-cert and --tls-key are for addresses that "
+        "begin with tls://, not for tcp://127.0.0.1:1\n"
+    )

@@ -99,6 +99,48 @@ def test_a_callable_without_a_name_is_called_after_its_class() -> None:
     assert Protocol.of(Called()).name == "Called"
 
 
+class Needing(Counting):
+    def __init__(self, shared: object, more: int = 0, *, key: str) -> None:
+        super().__init__()
+
+
+class Generous(Counting):
+    def __init__(self, more: int = 0, *rest: object, key: str = "", **others: object) -> None:
+        super().__init__()
+
+
+def test_a_class_that_needs_arguments_is_refused_before_anybody_comes() -> None:
+    with pytest.raises(SettingError) as caught:
+        Protocol.of(Needing).opener()
+    assert str(caught.value) == (
+        "Needing needs arguments (shared, key), and each connection gets a new one without any: "
+        "give functools.partial(Needing, its arguments)"
+    )
+    assert Protocol.of(functools.partial(Needing, 1, key="")).open()
+    assert Protocol.of(Generous).open()
+    # Whoever only asks such a server needs none of its objects.
+    assert Protocol.of(Needing).framing == "length"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("game.shout", "unknown handler 'game.shout'; did you mean 'game:shout'? known: "),
+        ("a.game.shout", "did you mean 'a.game:shout'? known: "),
+        ("game.py", "a handler in that file is named as in game:shout; known: "),
+        ("game.py:shout", "(wanted for 'game.py:shout'); did you mean 'game:shout'?"),
+        ("no module.it", "unknown handler 'no module.it'; known: "),
+        ("game.", "unknown handler 'game.'; known: "),
+        (".shout", "unknown handler '.shout'; known: "),
+        ("shouts", "unknown handler 'shouts'; known: "),
+    ],
+)
+def test_a_name_as_python_writes_it_is_answered_with_ours(name: str, hint: str) -> None:
+    with pytest.raises(UnknownHandler) as caught:
+        registry.find(name)
+    assert hint in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("handler", "sentence"),
     [
