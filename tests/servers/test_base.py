@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import socket
 import socketserver
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -401,11 +403,26 @@ def test_a_handler_class_may_close_its_socket_itself(model: str, log: Log) -> No
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @with_handler_classes
 def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: str) -> None:
-    with running(Upper, model, transport, idle_timeout=0.5) as up, raw_connection(up) as peer:
-        # Longer than idle_timeout and an eighth, and never silent.
-        for _ in range(60):
-            assert ask(peer, b"hello") == b"HELLO"
-            threading.Event().wait(0.01)
+    patience = 0.5
+    longest = patience
+    # Again, if this machine stood still meanwhile and so made it silent.
+    while longest > patience / 2:
+        answers = []
+        with (
+            running(Upper, model, transport, idle_timeout=patience) as up,
+            raw_connection(up) as peer,
+            contextlib.suppress(OSError),
+        ):
+            longest = 0.0
+            # Longer than idle_timeout and an eighth, and never silent.
+            for _ in range(60):
+                asked = time.monotonic()
+                try:
+                    answers.append(ask(peer, b"hello"))
+                    threading.Event().wait(0.01)
+                finally:
+                    longest = max(longest, time.monotonic() - asked)
+    assert answers == [b"HELLO"] * 60
 
 
 @with_handler_classes
