@@ -284,7 +284,7 @@ class Accepting(Tending):
     def _give_back(self, connection: Connection) -> None:
         life = self._life
         del life.open[id(connection.request)]
-        life.rows.free.append(connection.row)
+        life.rows.give_back(connection.row)
         life.served += 1
         # Its handler knows its peer, and that leads back here: a cycle for each connection.
         connection.conversation = None

@@ -256,9 +256,12 @@ class Conversation(Steps):
 
     def _part(self) -> str:
         # The peer has ended its side too, or nothing was said that could be lost.
-        return self._hang_up(
-            self.session.reason == "peer" or not (self.sent or self._cells[self._row + SENT])
-        )
+        return self._hang_up(self.session.reason == "peer" or not self._has_spoken)
+
+    @property
+    def _has_spoken(self) -> bool:
+        # On a socket that blocks, only the row knows.
+        return bool(self.sent or self._cells[self._row + SENT])
 
     def _done(self, reason: str = "peer") -> str:
         begun = not self._secure or self.stage != self._shake
@@ -402,10 +405,11 @@ class StraightConversation(Conversation):
 
     def _end_of_input(self) -> str:
         if self._made is None:
-            if not self._cells[self._row + ORDER]:
+            if self._cells[self._row + ORDER] < DRAIN:
+                # The peer's own end: FINISH is no reason to end it ourselves.
                 return self._done()
             if not self._tells_why:
-                return self._hang_up(not (self.sent or self._cells[self._row + SENT]))
+                return self._hang_up(not self._has_spoken)
         return super()._end_of_input()
 
     @property

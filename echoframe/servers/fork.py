@@ -320,7 +320,6 @@ def _rehearse_once(server: ForkServer) -> None:
         far.shutdown(socket.SHUT_WR)
         connection = life.open[id(near)] = Connection(near, "", life.rows.take(), None)
         server._converse_in_child(connection)
-        del life.open[id(near)]
-        life.rows.give_back(connection.row)
+        server._give_back(connection)
     # In each child, Python's own modules go through sets of this kind.
     list(WeakSet((server,)))

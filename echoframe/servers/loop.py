@@ -43,7 +43,7 @@ class LoopServer(OneThreadServer):
         conversation = self._conversation(request, connection)
         connection.conversation = conversation
         conversation.owner = connection
-        watch: Any = self._life.watch
+        watch = self._watch
         number = connection.number = request.fileno()
         # This may fail, and then nobody else gives the row back.
         watch.poll_for(number, conversation)
@@ -72,7 +72,7 @@ class LoopServer(OneThreadServer):
             if error is not None:
                 self.handle_error(request, connection.client_address)
         finally:
-            self._life.watch.forget(connection.number)  # type: ignore[attr-defined]  # made above
+            self._watch.forget(connection.number)
             if self._ends_plainly:
                 self._end(connection)
             else:

@@ -46,7 +46,6 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
         try:
             self._run_in_a_thread(connection)
         except (RuntimeError, MemoryError) as error:
-            connection.away = False
             self._starve("starting threads", error)
             self.shutdown_request(request)
 

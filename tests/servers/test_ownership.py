@@ -22,7 +22,7 @@ import pytest
 from echoframe import SettingError, ThreadingMixIn, ThreadServer
 from echoframe.handlers import Handler
 from echoframe.servers import MODELS, Server
-from echoframe.servers.life import Connection
+from echoframe.servers.life import Connection, Report
 from echoframe.servers.rows import Rows
 from echoframe.servers.thread import _Thread
 from echoframe.testing import running
@@ -203,17 +203,21 @@ def test_with_closes_by_the_name_that_programs_extend(model: str) -> None:
         socket.create_connection((place.host, place.port), DEADLINE)
 
 
+def serve_until_interrupted(server: Server, told: Notes) -> Report:
+    told.write(str(server.address))
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        told.write("interrupted")
+    return server.close()
+
+
 # Ctrl-C where the program has no handlers of its own and run() is not used.
 @every_model
 def test_an_interrupted_loop_lets_go_of_everybody(model: str) -> None:
     def work(told: Notes) -> None:
         server = MODELS[model]("tcp://127.0.0.1:0", echo)
-        told.write(str(server.address))
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            told.write("interrupted")
-        report = server.close()
+        report = serve_until_interrupted(server, told)
         # Less than the drain time: nobody was forgotten.
         told.write(report.cut, len(getattr(server, "active_children", ())), report.seconds < 9)
 
@@ -273,12 +277,7 @@ def test_an_idle_thread_that_was_chosen_and_given_nothing_ends_with_the_server()
 
     def work(told: Notes) -> None:
         server = Interrupted("tcp://127.0.0.1:0", echo)
-        told.write(str(server.address))
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            told.write("interrupted")
-        report = server.close()
+        report = serve_until_interrupted(server, told)
         told.write(report.cut, report.seconds < 9, len(server._live_threads))
 
     with forked(work) as child:
