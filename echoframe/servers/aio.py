@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -89,13 +90,21 @@ class AioServer(OneThreadServer):
         }
         connecting = self._loop.create_task(
             self._loop.connect_accepted_socket(
-                lambda: made, connection.request, ssl=tls, **(limits if tls else {})
+                lambda: made, self._given(connection.request), ssl=tls, **(limits if tls else {})
             )
         )
         talk.connecting = connecting
         connecting.add_done_callback(talk.connected)
         connection.conversation = talk
         connection.polled = connection.away = True
+
+    def _given(self, request: Any) -> Any:
+        # uvloop closes the descriptor that it is given, and then whatever holds it,
+        # unless that is a real socket, which it can make let go. By then the number
+        # may be somebody else's; so it gets one of its own.
+        if self.runs_on != "uvloop" or isinstance(request, socket.socket):
+            return request
+        return socket.socket(fileno=os.dup(request.fileno()))
 
     # ---------------------------------------------------------------- the loop
 

@@ -133,6 +133,44 @@ def test_a_request_that_was_wrapped_is_the_same_connection(model: str) -> None:
     assert up.report.served == 3
 
 
+# A number that is closed twice is somebody else's the second time.
+@in_this_process
+def test_a_wrapped_request_is_closed_once(model: str) -> None:
+    taken: list[tuple[int, tuple[int, int]]] = []
+
+    class Wrapped:
+        def __init__(self, request: socket.socket) -> None:
+            self.request = request
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.request, name)
+
+        def close(self) -> None:
+            number = self.request.fileno()
+            self.request.close()
+            if number >= 0:
+                # Whoever opens something now gets this number.
+                os.dup2(null.fileno(), number)
+                taken.append((number, identity(number)))
+
+    class Wrapping(Server):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            wrapped: Any = Wrapped(request)
+            super().process_request(wrapped, client_address)
+
+    def identity(number: int) -> tuple[int, int]:
+        facts = os.fstat(number)
+        return facts.st_dev, facts.st_ino
+
+    with open(os.devnull, "rb") as null:
+        with served(own(model, Wrapping), echo) as up, raw_connection(up) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        assert len(taken) == 1
+        for number, was in taken:
+            assert identity(number) == was
+            os.close(number)
+
+
 def test_a_program_that_accepts_by_itself_gives_what_it_took() -> None:
     class Loop(ThreadingMixIn, socketserver.TCPServer):
         allow_reuse_address = True
