@@ -1,0 +1,143 @@
+"""What is measured, as plain values: how many clients there are and what each does.
+
+A workload says nothing of models. Its handler is what is served if nobody names one of
+their own; the others stay as they are, whoever answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+__all__ = ["CHURN", "CROWD", "DEFAULTS", "HOLD", "SIP", "TALK", "WORKLOADS", "Clients", "Workload"]
+
+# What a client does, over and over.
+TALK = "talk"  # stay, ask, read the reply
+CHURN = "churn"  # connect, ask, read the reply, close
+CROWD = "crowd"  # all come at the same moment: connect, ask once, close
+HOLD = "hold"  # ask once, stay, say nothing more
+SIP = "sip"  # ask for much and read it slowly
+
+SMALL = b"0123456789abcdef" * 4
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Some clients that are alike."""
+
+    count: int
+    way: str = TALK
+    # What they say, in turn, as messages, without what the framing adds.
+    messages: tuple[bytes, ...] = (SMALL,)
+    # So many messages are under way at once.
+    pipeline: int = 1
+    # Seconds between a reply and the next message.
+    think: float = 0.0
+    # The figures are theirs; the others are there to be in the way.
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Clients, and what they ask."""
+
+    name: str
+    # A sentence for people.
+    what: str
+    handler: str
+    clients: tuple[Clients, ...]
+    # Seconds that one round is measured, if nobody says otherwise.
+    seconds: float = 0.2
+    # Settings of the server besides those of the run.
+    settings: dict[str, Any] = field(default_factory=dict)
+    # The server is told to stop in the middle.
+    stops: bool = False
+    # Who waited and who was served is drawn.
+    drawn: bool = False
+
+    @property
+    def connections(self) -> int:
+        """How many clients the figures are of."""
+        return sum(group.count for group in self.clients if group.measured)
+
+    @property
+    def way(self) -> str:
+        """What the clients do whose figures these are."""
+        return next(group.way for group in self.clients if group.measured)
+
+    def with_connections(self, count: int) -> Workload:
+        """Give the same with another number of measured clients."""
+        groups = tuple(
+            replace(group, count=count) if group.measured else group for group in self.clients
+        )
+        return replace(self, clients=groups)
+
+    def with_messages(self, messages: tuple[bytes, ...]) -> Workload:
+        """Give the same with other words."""
+        return replace(
+            self, clients=tuple(replace(group, messages=messages) for group in self.clients)
+        )
+
+
+WORKLOADS = {
+    one.name: one
+    for one in [
+        Workload("echo", "each client stays and asks again and again", "echo", (Clients(50),)),
+        Workload("churn", "a connection for each message", "echo", (Clients(50, CHURN),)),
+        Workload(
+            "wait",
+            "20 clients come at once, each asks for one wait of 20 ms",
+            "wait",
+            (Clients(20, CROWD, (b"20",)),),
+            drawn=True,
+        ),
+        Workload(
+            "work",
+            "4 clients, each with a connection for each 5 ms of CPU",
+            "work",
+            (Clients(4, CHURN, (b"5",)),),
+        ),
+        Workload(
+            "idle",
+            "1,000 clients ask once, stay, and say nothing more",
+            "echo",
+            (Clients(1000, HOLD),),
+        ),
+        Workload(
+            "mixed",
+            "20 clients with short questions, beside 2 who ask for 50 ms of CPU each time",
+            "work",
+            (Clients(20, TALK, (b"0",)), Clients(2, CHURN, (b"50",), measured=False)),
+            seconds=0.5,
+        ),
+        Workload(
+            "slow",
+            "20 clients with short questions, beside 20 who read 64 KiB replies slowly",
+            "echo",
+            (Clients(20), Clients(20, SIP, (bytes(range(256)) * 256,), measured=False)),
+        ),
+        Workload(
+            "burst",
+            "200 clients come at once, each asks once",
+            "echo",
+            (Clients(200, CROWD),),
+            drawn=True,
+        ),
+        Workload(
+            "overload",
+            "100 clients with a connection for each message, where 25 may be open",
+            "echo",
+            (Clients(100, CHURN),),
+            settings={"max_connections": 25},
+        ),
+        Workload(
+            "drain",
+            "the server is told to stop while 50 clients talk to it",
+            "echo",
+            (Clients(50),),
+            stops=True,
+        ),
+    ]
+}
+
+DEFAULTS = ("echo", "churn", "wait", "work")
