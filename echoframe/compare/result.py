@@ -78,8 +78,9 @@ class Round:
     messages: int
     # From the moment at which a message was to be sent until its reply was there.
     latency: Histogram = field(default_factory=Histogram)
-    # From connect() to the connection.
-    connecting: Histogram = field(default_factory=Histogram)
+    # The same from the moment at which it was sent, where there was a plan: what a closed
+    # loop would have seen.
+    from_send: Histogram = field(default_factory=Histogram)
     # What went wrong, by kind, and how often: refused, reset, ended, wrong, timeout, lost.
     errors: dict[str, int] = field(default_factory=dict)
     # Clients that waited for the server to the end and never heard a word.
@@ -223,6 +224,6 @@ _PARTS.update(
         (Cell, "rounds"): Round,
         (Cell, "timeline"): Person,
         (Round, "latency"): Histogram,
-        (Round, "connecting"): Histogram,
+        (Round, "from_send"): Histogram,
     }
 )

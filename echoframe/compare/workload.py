@@ -93,9 +93,10 @@ WORKLOADS = {
         ),
         Workload(
             "work",
-            "4 clients, each with a connection for each 5 ms of CPU",
+            "4 clients, each with a connection for each 10 ms of CPU",
             "work",
-            (Clients(4, CHURN, (b"5",)),),
+            (Clients(4, CHURN, (b"10",)),),
+            seconds=0.3,
         ),
         Workload(
             "idle",
