@@ -93,9 +93,9 @@ WORKLOADS = {
         ),
         Workload(
             "work",
-            "4 clients, each with a connection for each 10 ms of CPU",
+            "4 clients, each asks again and again for 10 ms of CPU",
             "work",
-            (Clients(4, CHURN, (b"10",)),),
+            (Clients(4, TALK, (b"10",)),),
             seconds=0.3,
         ),
         Workload(
