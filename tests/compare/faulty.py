@@ -29,8 +29,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
-from ..cli.programs import PATIENCE, ROOT, Reader, surroundings
-
 # What comes back for what was read.
 Answer = Callable[[bytes], bytes]
 
@@ -165,12 +163,15 @@ class Faulty(NamedTuple):
     process: subprocess.Popen[bytes]
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        return socket.create_connection(("127.0.0.1", self.port), 15)
 
 
 @contextlib.contextmanager
 def running(fault: str, *options: str) -> Iterator[Faulty]:
     """Run one for the length of the with block."""
+    # Not for the server itself, which starts twice as fast without it.
+    from ..cli.programs import ROOT, Reader, surroundings
+
     with subprocess.Popen(
         command(fault, 0, *options), cwd=ROOT, env=surroundings(), stdout=subprocess.PIPE
     ) as process:
