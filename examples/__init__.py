@@ -12,4 +12,6 @@ every_model                     one handler on each model: who waits, who rememb
 own_model                       a server that stops after one conversation
 backlog                         who waits in the kernel before anybody is accepted
 icmp_echo                       the echo that every kernel serves itself
+
+In peers/ are servers of other libraries, to compare with.
 """
