@@ -287,7 +287,7 @@ _COLUMNS: list[_Make] = [
     _plain("cpu", ("CPU for", "1,000"), 7, ways=_is_rated),
     _memory,
     _running,
-    _plain("switches", ("switches", "for 1,000"), 15, ways=_is_rated, text=lambda v: few(v)),
+    _plain("switches", ("switches", "for 1,000"), 15, ways=_is_rated, text=few),
     _plain("fairness", ("fair-", "ness"), 14, ways=_is_rated, text=lambda v: f"{v:.2f}"),
     _plain("descriptors", ("descrip-", "tors"), 16, text=_whole),
     _plain("ready", ("time to", "start"), 17),

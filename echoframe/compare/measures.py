@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .figures import Figures
+from .figures import Figures, Spread
 from .result import Cell, Round, Task
 from .units import duration, few, share, size
 from .workload import CHURN, CROWD, HOLD, WORKLOADS
@@ -48,6 +48,10 @@ class Measure:
         return one > other if self.more else one < other
 
 
+def _middle(spread: Spread | None) -> float | None:
+    return None if spread is None else spread.median
+
+
 def own_rate(one: Round) -> float:
     """Give the messages a second of a round."""
     return one.messages / one.seconds if one.seconds else 0.0
@@ -64,6 +68,10 @@ def _percentile(percent: float, name: str, what: str) -> Measure:
     )
 
 
+def _of_1000(amount: float | None, one: Round) -> float | None:
+    return None if amount is None or not one.messages else amount * 1000 / one.messages
+
+
 def _errors(one: Round) -> float:
     return sum(one.errors.values())
 
@@ -76,7 +84,7 @@ MEASURES = {
             "messages a second",
             "",
             True,
-            lambda cell, all_: all_.per_second and all_.per_second.median,
+            lambda cell, all_: _middle(all_.per_second),
             own_rate,
         ),
         _percentile(50.0, "p50", "the median latency"),
@@ -96,7 +104,7 @@ MEASURES = {
             "the time until the last of a crowd was served",
             "s",
             False,
-            lambda cell, all_: all_.finished and all_.finished.median,
+            lambda cell, all_: _middle(all_.finished),
             lambda one: one.seconds,
         ),
         Measure(
@@ -120,7 +128,7 @@ MEASURES = {
             "1 if each client got the same",
             "",
             True,
-            lambda cell, all_: all_.fairness and all_.fairness.median,
+            lambda cell, all_: _middle(all_.fairness),
             lambda one: one.fairness,
         ),
         Measure(
@@ -128,18 +136,20 @@ MEASURES = {
             "the CPU time of 1,000 messages",
             "s",
             False,
-            lambda cell, all_: all_.cpu and all_.cpu.median,
-            lambda one: one.cpu * 1000 / one.messages if one.cpu and one.messages else None,
+            lambda cell, all_: _middle(all_.cpu),
+            lambda one: _of_1000(one.cpu, one),
         ),
         Measure(
             "switches",
             "context switches of 1,000 messages",
             "",
             False,
-            lambda cell, all_: all_.switches and all_.switches.median,
-            lambda one: one.switches * 1000 / one.messages
-            if one.switches is not None and one.messages
-            else None,
+            lambda cell, all_: _middle(all_.switches),
+            lambda one: (
+                one.switches * 1000 / one.messages
+                if one.switches is not None and one.messages
+                else None
+            ),
         ),
         Measure("threads", "threads", "", False, lambda cell, all_: all_.threads),
         Measure("processes", "processes", "", False, lambda cell, all_: all_.processes),

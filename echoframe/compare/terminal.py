@@ -58,7 +58,6 @@ def paint(text: str, style: str, colour: bool) -> str:
 
 def wrap(sentence: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Break a sentence into lines."""
-    # A number and its unit stay together, and so does what is quoted.
     found = textwrap.wrap(
         sentence,
         width,
@@ -266,8 +265,7 @@ def _matrix(
 ) -> list[str]:
     """Give a title, the numbers of connections, and a line for each subject, or nothing."""
     rows = [
-        [_entry(result.cell(name, task.name, one), measure) for one in counts]
-        for name in subjects
+        [_entry(result.cell(name, task.name, one), measure) for one in counts] for name in subjects
     ]
     if all(text == NOTHING + " " for row in rows for text in row):
         return []

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .result import Cell, Person, Result, Task
 from .terminal import LEAST_WIDTH, paint, wrap
-from .units import clean, count, duration, plainly
+from .units import brief, clean, count, duration, listed, plainly
 
 __all__ = ["MOST", "render"]
 
@@ -55,7 +55,7 @@ def _drawing(task: Task, cells: Sequence[Cell], width: int, colour: bool, most: 
     name = clean(task.name)
     lines = wrap(f"{name}: {clean(task.what)}", width)
     lines[0] = paint(name, "title", colour) + lines[0][len(name) :]
-    lines += wrap(_legend(cells, most), width)
+    lines += _legend(cells, width, most)
     margin = " " * (room + 2)
     for text in axis.scale():
         lines.append(paint((margin + text).rstrip(), "dim", colour))
@@ -77,24 +77,26 @@ def _drawing(task: Task, cells: Sequence[Cell], width: int, colour: bool, most: 
     return lines
 
 
-def _legend(cells: Sequence[Cell], most: int) -> str:
-    signs = f"{WAITING} waits  {SERVED} is served  {REPLY} has its reply, and when"
+def _legend(cells: Sequence[Cell], width: int, most: int) -> list[str]:
     counts = sorted({len(cell.timeline) for cell in cells})
     if counts[-1] > most:
-        shown = f"{most} of {count(counts[-1], 'client')} of each"
+        shown = f"{most} of {count(counts[-1], 'client')} of each server"
         if len(counts) > 1:
-            shown = f"at most {most} of {counts[0]} to {counts[-1]} clients of each"
+            shown = f"At most {most} of {counts[0]} to {counts[-1]} clients of each server"
     else:
-        shown = "all clients" if len(counts) > 1 else count(counts[-1], "client") + " of each"
-    legend = f"{signs}; {shown}, as they were answered."
+        shown = "All clients of each server"
+    said = [f"{shown}, in the order of their replies."]
     unseen = [
         clean(cell.subject)
         for cell in cells
         if all(person.began is None for person in cell.timeline)
     ]
     if unseen:
-        legend += f" What happens inside {', '.join(unseen)} is not known."
-    return legend
+        said.append(f"When {listed(unseen, 'or')} began with each is not known.")
+    return [
+        *wrap(f"{WAITING} waits   {SERVED} is served   {REPLY} has its reply, and when", width),
+        *wrap(" ".join(said), width),
+    ]
 
 
 def _runs(row: str) -> list[str]:
@@ -165,8 +167,7 @@ class _Axis:
         for number in range(int(self.end / step * (1 + 1e-9)) + 1):
             column = self.at(number * step)
             marks[column] = "┼"
-            text = duration(number * step) if number else "0"
-            text = text.replace(".00 ", " ").replace(".0 ", " ")
+            text = brief(number * step) if number else "0"
             begin = max(column - len(text) // 2, 0)
             if column + len(text) - len(text) // 2 <= self.width:
                 times[begin : begin + len(text)] = text

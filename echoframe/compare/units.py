@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["clean", "count", "duration", "few", "listed", "plainly", "share", "size", "times"]
+__all__ = [
+    "brief",
+    "clean",
+    "count",
+    "duration",
+    "few",
+    "listed",
+    "plainly",
+    "share",
+    "size",
+    "times",
+]
 
 # What only some terminals can show, and one character that stands for it anywhere, so
 # that columns stay where they are.
@@ -12,8 +23,7 @@ _ASCII = str.maketrans(
     {
         **dict.fromkeys("█▉▊▋▌▍", "#"),
         **dict.fromkeys("▎▏", " "),
-        **{"µ": "u", "±": "~", "×": "x", "≥": ">", "–": "-", "·": ".", "…": "~"},
-        **{"│": "|", "─": "-", "┼": "+", "→": ">"},
+        **dict(zip("µ±×≥–·…│─┼→", "u~x>-.~|-+>", strict=True)),
     }
 )
 
@@ -30,15 +40,19 @@ def few(value: float) -> str:
 
 def _scaled(value: float, *units: tuple[float, str]) -> str:
     # What would round up to a thousand is one of the next unit.
-    for factor, unit in units:
-        if abs(value / factor) < 999.5:
-            break
+    fitting = (pair for pair in units if abs(value / pair[0]) < 999.5)
+    factor, unit = next(fitting, units[-1])
     return f"{few(value / factor)} {unit}"
 
 
 def duration(seconds: float) -> str:
     """A time, as in 85.0 µs, 1.20 ms, 420 ms and 3.00 s."""
     return _scaled(seconds, (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
+
+
+def brief(seconds: float) -> str:
+    """A time as one would say it, as in 50 ms."""
+    return duration(seconds).replace(".00 ", " ").replace(".0 ", " ")
 
 
 def size(amount: float) -> str:
@@ -72,10 +86,13 @@ def listed(words: Iterable[str], last: str = "and") -> str:
 
 def clean(text: str) -> str:
     """Give text of somebody else's on one line, without what a terminal would obey."""
-    return "".join(
-        one if one.isprintable() else " " if one.isspace() else one.encode("unicode_escape").decode()
-        for one in text
-    )
+    return "".join(map(_clean, text))
+
+
+def _clean(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()
 
 
 def plainly(text: str) -> str:
