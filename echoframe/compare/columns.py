@@ -51,6 +51,11 @@ class Column:
     # A column of bars has no text: how long they are, as shares of the longest.
     bars: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Give its title on one line."""
+        return " ".join(filter(None, self.title)).replace("- ", "").replace(" /", "/")
+
 
 @dataclass
 class Sheet:
@@ -263,10 +268,6 @@ def _running(task: Task, rows: list[_Row]) -> Column | None:
     return Column(("threads", "/procs"), texts, 9)
 
 
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
 def _is_rated(task: Task) -> bool:
     return task.way not in (CROWD, HOLD)
 
@@ -282,13 +283,13 @@ _COLUMNS: list[_Make] = [
     _plain("p99", ("p99", ""), 2),
     _plain("p99.9", ("p99.9", ""), 11),
     _plain("max", ("longest", ""), 12, ways=lambda task: task.way != CROWD),
-    _plain("unserved", ("never", "served"), 3, zero=False, wrong=True, text=_whole),
-    _plain("errors", ("errors", ""), 4, zero=False, wrong=True, text=_whole),
+    _plain("unserved", ("never", "served"), 3, zero=False, wrong=True),
+    _plain("errors", ("errors", ""), 4, zero=False, wrong=True),
     _plain("cpu", ("CPU for", "1,000"), 7, ways=_is_rated),
     _memory,
     _running,
     _plain("switches", ("switches", "for 1,000"), 15, ways=_is_rated, text=few),
     _plain("fairness", ("fair-", "ness"), 14, ways=_is_rated, text=lambda v: f"{v:.2f}"),
-    _plain("descriptors", ("descrip-", "tors"), 16, text=_whole),
+    _plain("descriptors", ("descrip-", "tors"), 16),
     _plain("ready", ("time to", "start"), 17),
 ]

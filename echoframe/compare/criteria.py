@@ -24,13 +24,14 @@ from .figures import figures
 from .measures import MEASURES, Measure
 from .result import Cell, Result
 from .units import clean, count, times
+from .workload import CROWD, HOLD
 
 __all__ = ["Criterion", "check", "parse"]
 
 _OPS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _WORDS = {"<": "less than", "<=": "not more than", ">": "more than", ">=": "not less than"}
 
-_UNITS = {
+_UNITS: dict[str, dict[str, float | None]] = {
     "s": {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": None},
     "bytes": {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "": None},
     "": {"": 1.0, "k": 1e3, "M": 1e6},
@@ -121,7 +122,7 @@ def check(result: Result, criterion: Criterion, baseline: Result | None = None) 
         raise SettingError(
             f"{criterion.text!r} compares with a baseline, and there is none; add --baseline FILE"
         )
-    cells = [cell for cell in result.cells if _is_meant(criterion, cell)]
+    cells = [cell for cell in result.cells if _is_meant(criterion, cell, result)]
     if not cells:
         raise SettingError(
             f"{criterion.text!r} is about nothing that was measured; {_known(result)}"
@@ -132,7 +133,7 @@ def check(result: Result, criterion: Criterion, baseline: Result | None = None) 
         value = criterion.measure.of(cell, figures(cell))
         where = _named(cell)
         if value is None:
-            if cell.failure and not cell.rounds:
+            if cell.failure and not cell.rounds and not _failed_before(criterion, cell, baseline):
                 told = True
                 reason = clean(cell.failure).rstrip(".")
                 said.append(f"{where}: no {criterion.measure.name}, since it failed: {reason}")
@@ -152,12 +153,27 @@ def check(result: Result, criterion: Criterion, baseline: Result | None = None) 
     return said
 
 
-def _is_meant(criterion: Criterion, cell: Cell) -> bool:
+def _is_meant(criterion: Criterion, cell: Cell, result: Result) -> bool:
+    if criterion.workload == "*":
+        # What a crowd's or an idle client's messages a second would be says nothing.
+        way = next((task.way for task in result.tasks if task.name == cell.task), "")
+        if criterion.measure.name == "throughput" and way in (CROWD, HOLD):
+            return False
+        if criterion.measure.name == "finished" and way != CROWD:
+            return False
     return (
         criterion.workload in ("*", cell.task)
         and criterion.subject in ("*", cell.subject)
         and criterion.connections in (None, cell.connections)
     )
+
+
+def _failed_before(criterion: Criterion, cell: Cell, baseline: Result | None) -> bool:
+    # Then nothing has become worse.
+    if not criterion.relative or baseline is None:
+        return False
+    before = baseline.cell(cell.subject, cell.task, cell.connections)
+    return before is None or not before.rounds
 
 
 def _named(cell: Cell) -> str:

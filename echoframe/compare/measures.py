@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .figures import Figures, Spread
 from .result import Cell, Round, Task
-from .units import duration, few, share, size
+from .units import duration, few, size
 from .workload import CHURN, CROWD, HOLD, WORKLOADS
 
 __all__ = ["MEASURES", "Measure", "main", "own_rate", "stops", "tail", "what_of"]
@@ -23,7 +23,7 @@ class Measure:
 
     name: str
     what: str
-    # "s", "bytes", "share", or "" for a number.
+    # "s", "bytes", "count" for whole numbers, or "" for others.
     unit: str
     # Whether more of it is better.
     more: bool
@@ -33,7 +33,7 @@ class Measure:
 
     def text(self, value: float) -> str:
         """Give it as people read it."""
-        words = {"s": duration, "bytes": size, "share": share}
+        words = {"s": duration, "bytes": size, "count": "{:,.0f}".format}
         return words.get(self.unit, few)(value)
 
     def each(self, cell: Cell) -> list[float]:
@@ -110,7 +110,7 @@ MEASURES = {
         Measure(
             "unserved",
             "clients that were never served",
-            "",
+            "count",
             False,
             lambda cell, all_: all_.unserved if cell.rounds else None,
             lambda one: one.unserved,
@@ -118,7 +118,7 @@ MEASURES = {
         Measure(
             "errors",
             "errors, of all rounds together",
-            "",
+            "count",
             False,
             lambda cell, all_: sum(all_.errors.values()) if cell.rounds else None,
             _errors,
@@ -151,9 +151,11 @@ MEASURES = {
                 else None
             ),
         ),
-        Measure("threads", "threads", "", False, lambda cell, all_: all_.threads),
-        Measure("processes", "processes", "", False, lambda cell, all_: all_.processes),
-        Measure("descriptors", "open descriptors", "", False, lambda cell, all_: all_.descriptors),
+        Measure("threads", "threads", "count", False, lambda cell, all_: all_.threads),
+        Measure("processes", "processes", "count", False, lambda cell, all_: all_.processes),
+        Measure(
+            "descriptors", "open descriptors", "count", False, lambda cell, all_: all_.descriptors
+        ),
         Measure("memory", "the server's memory", "bytes", False, lambda cell, all_: all_.memory),
         Measure(
             "memory-each",

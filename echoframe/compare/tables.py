@@ -146,7 +146,7 @@ def _table(found: Sheet) -> list[str]:
     if found.task.rate is not None:
         what += f", {few(found.task.rate)} messages a second planned"
     lines = [_escaped(title), "", _escaped(what[:1].upper() + what[1:] + "."), ""]
-    heads = ["", *(" ".join(filter(None, column.title)) for column in columns)]
+    heads = ["", *(column.name for column in columns)]
     lines.append(_cells(heads))
     lines.append(_cells(["---", *("---:" for _ in columns)]))
     for subject in found.subjects:

@@ -17,7 +17,7 @@ from .result import Cell, Result, Round, Task
 from .units import clean, count, few, plainly
 from .workload import CROWD, HOLD
 
-__all__ = ["LEAST_WIDTH", "paint", "render", "wrap"]
+__all__ = ["LEAST_WIDTH", "label", "paint", "render", "wrap"]
 
 # On less, numbers would be cut.
 LEAST_WIDTH = 60
@@ -124,8 +124,6 @@ def _remarks(page: _Page, result: Result) -> None:
             "CPU time, memory and threads are not there, which psutil would tell: "
             "pip install 'echoframe[sys]'"
         )
-    if not result.complete:
-        said.append("It was not run to its end: what is missing was not measured.")
     if said:
         page.gap()
         for sentence in said:
@@ -320,7 +318,7 @@ def _beside(page: _Page, subjects: list[str], blocks: list[list[str]]) -> list[l
 
 
 def _several(page: _Page, results: Sequence[Result], titles: Sequence[str]) -> None:
-    letters = [_letter(at) for at in range(len(results))]
+    letters = [label(at) for at in range(len(results))]
     for letter, result, title in zip_longest(letters, results, titles[: len(results)]):
         said = f"{letter}  {clean(title)}: " if title else f"{letter}  "
         for line in wrap(said + _surroundings(result), page.width, rest="   "):
@@ -334,7 +332,8 @@ def _several(page: _Page, results: Sequence[Result], titles: Sequence[str]) -> N
             page.say(f"{letter} was not run to its end: what is missing was not measured.")
 
 
-def _letter(at: int) -> str:
+def label(at: int) -> str:
+    """Give the name under which one of several results stands in tables: A, B, C."""
     return chr(ord("A") + at) if at < 26 else f"#{at + 1}"
 
 

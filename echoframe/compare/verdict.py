@@ -202,10 +202,9 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
         if not alone:
             return []
         value = measure.of(alone[0].cell, alone[0].all)
-        known = (
-            [] if value is None else [f"{where}: {alone[0].name}: {_told(task, measure, value)}."]
-        )
-        return known
+        if value is None:
+            return []
+        return [f"{where}: {alone[0].name}: {_told(task, measure, value)}."]
     names = [race.best.name, *(row.name for row in race.equal)]
     fewest = min(len(row.cell.rounds) for row in (race.best, *race.equal))
     if fewest < 2 and race.equal:
@@ -460,16 +459,16 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
     race = _race(able, MEASURES["finished"])
     if race is None:
         return []
-    names = [race.best.name, *(row.name for row in race.equal)]
+    first = [race.best.name, *(row.name for row in race.equal)]
     if not race.worse:
         return [
-            f"{where}: no difference between {listed(names)}: the last has its reply after "
+            f"{where}: no difference between {listed(first)}: the last has its reply after "
             f"{duration(race.value)}."
         ]
     behind = listed(f"{times(ratio)} times as long on {row.name}" for row, ratio in race.worse)
-    verb = "is" if len(names) == 1 else "are"
+    verb = "is" if len(first) == 1 else "are"
     return [
-        f"{where}: {listed(names)} {verb} the first to have served everybody, after "
+        f"{where}: {listed(first)} {verb} the first to have served everybody, after "
         f"{duration(race.value)}; it takes {behind}."
     ]
 
