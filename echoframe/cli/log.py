@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from .streams import write_through
 
@@ -39,13 +40,13 @@ def log_to_stderr(level: int, form: str, colour: bool) -> Iterator[None]:
         root.setLevel(before)
 
 
-def wants_colour(choice: str) -> bool:
-    """Tell what auto, always or never means here and now."""
+def wants_colour(choice: str, stream: TextIO | None = None) -> bool:
+    """Tell what auto, always or never means here and now, on stderr if nothing else is said."""
     if choice != "auto":
         return choice == "always"
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return sys.stderr.isatty()
+    return (stream or sys.stderr).isatty()
 
 
 class _Stderr(logging.Handler):

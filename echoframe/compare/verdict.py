@@ -1,0 +1,856 @@
+"""A result in words, with reasons and limits, and what to choose for one's own handler.
+
+Nothing is said to be better than something else unless the rounds show it, and nothing
+at all where the load generator was at its end. Sentences, the most urgent ones first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from ..servers.settings import SETTINGS
+from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
+from .measures import MEASURES, Measure, main, stops, tail, what_of
+from .result import Cell, Person, Result, Task
+from .units import brief, clean, count, duration, few, listed, share, size, times
+from .workload import CHURN, CROWD, HOLD, TALK
+
+__all__ = ["changes", "recommend", "verdict"]
+
+# Above this share of wrong or failed messages a rate says nothing any more.
+TOO_MANY_ERRORS = 0.01
+# A planned rate was kept if so much of it was answered.
+KEPT = 0.95
+# Other programs that took more than this share of the cores were in the way.
+DISTURBED = 0.10
+# Whoever gets less of its fair share than this is talked about.
+UNFAIR = 0.5
+
+
+def verdict(result: Result) -> list[str]:
+    """Tell who is best at what, by how much, why, and how far that can be trusted."""
+    said = [*_troubles(result)]
+    for task in result.tasks:
+        counts = [
+            one
+            for one in result.connections(task.name)
+            if any(row.cell.rounds for row in _rows(result, task, one))
+        ]
+        if counts:
+            said += _about(result, task, counts)
+    if any(cell.rounds for cell in result.cells):
+        said += _limits(result)
+    return said
+
+
+@dataclass
+class _Row:
+    name: str
+    cell: Cell
+    all: Figures
+
+    @property
+    def spoiled(self) -> str:
+        """Why its figures cannot be set beside the others', or nothing."""
+        errors = sum(self.all.errors.values())
+        if self.all.errors.get("wrong"):
+            return "gave wrong replies"
+        if errors > TOO_MANY_ERRORS * (self.all.messages + errors):
+            return f"failed {share(errors / (self.all.messages + errors))} of the time"
+        if self.all.unserved:
+            return f"left {self.all.unserved:,} of {self.cell.connections:,} waiting"
+        return "" if self.all.messages else "answered nothing"
+
+
+def _rows(result: Result, task: Task, connections: int) -> list[_Row]:
+    cells = (result.cell(one.name, task.name, connections) for one in result.subjects)
+    return [
+        _Row(clean(cell.subject), cell, figures(cell))
+        for cell in cells
+        if cell is not None and cell.rounds
+    ]
+
+
+def _where(task: Task, connections: int) -> str:
+    return f"{clean(task.name)} with {count(connections, 'connection')}"
+
+
+# ------------------------------------------------------------------ what went wrong
+
+
+def _troubles(result: Result) -> list[str]:
+    said = []
+    if not result.complete:
+        said.append("This was not run to its end; what is missing was not measured.")
+    wrong: dict[str, int] = {}
+    failed: dict[tuple[str, str], list[str]] = {}
+    for cell in result.cells:
+        where = f"{clean(cell.task)} ({cell.connections:,})"
+        for one in cell.rounds:
+            if number := one.errors.get("wrong"):
+                wrong[cell.subject] = wrong.get(cell.subject, 0) + number
+        if cell.failure:
+            reason = clean(cell.failure).rstrip(".")
+            failed.setdefault((clean(cell.subject), reason), []).append(where)
+    for name, number in wrong.items():
+        replies = count(number, "wrong reply", "wrong replies")
+        said.append(f"{clean(name)} gave {replies}: what came back was not what had to come.")
+    said += [f"{name} in {listed(where)}: {why}." for (name, why), where in failed.items()]
+    for task in result.tasks:
+        for connections in result.connections(task.name):
+            said += _errors(task, connections, _rows(result, task, connections))
+    return said
+
+
+def _errors(task: Task, connections: int, rows: list[_Row]) -> list[str]:
+    said = []
+    for row in rows:
+        kinds = {kind: number for kind, number in row.all.errors.items() if kind != "wrong"}
+        if kinds:
+            listed_ = listed(f"{number:,} {clean(kind)}" for kind, number in kinds.items())
+            of = row.all.messages + sum(row.all.errors.values())
+            said.append(
+                f"{_where(task, connections)}: {row.name} met errors: {listed_}, "
+                f"of {count(of, 'message')}."
+            )
+    return said
+
+
+# ------------------------------------------------------------------ a workload
+
+
+def _about(result: Result, task: Task, counts: list[int]) -> list[str]:
+    said = []
+    if len(counts) > 1 and main(task).name == "throughput" and task.rate is None:
+        said += _over_counts(result, task, counts)
+    else:
+        for connections in counts:
+            said += _ranked(task, connections, _rows(result, task, connections))
+    return said + _unserved(result, task, counts)
+
+
+def _ranked(task: Task, connections: int, rows: list[_Row]) -> list[str]:
+    where = _where(task, connections)
+    if task.way == CROWD:
+        return _crowd(where, rows, connections)
+    if task.way == HOLD:
+        return _held(where, rows)
+    if stops(task):
+        return _stopped(where, rows)
+    if task.rate is not None:
+        return _open_loop(where, task, task.rate, rows)
+    if task.beside:
+        measure = tail([row.cell for row in rows if not row.spoiled])
+        return _compared(where, task, rows, measure) if measure else []
+    said = _compared(where, task, rows, MEASURES["throughput"])
+    if task.handler == "work":
+        said += _cores_used(where, rows)
+    return said + _unfair(where, rows)
+
+
+def _standings(rows: list[_Row], measure: Measure) -> list[tuple[_Row, float]]:
+    """Give who can be compared, the best first."""
+    able = [
+        (row, value)
+        for row in rows
+        if not row.spoiled and (value := measure.of(row.cell, row.all)) is not None
+    ]
+    return sorted(able, key=lambda pair: pair[1], reverse=measure.more)
+
+
+@dataclass
+class _Race:
+    """Who is best, and by how much."""
+
+    best: _Row
+    value: float
+    # Those of whom the rounds do not show that they are worse.
+    equal: list[_Row]
+    # The ratio of each that is worse.
+    worse: list[tuple[_Row, float]]
+    # Where the load generator was at its end with one of the two.
+    unknown: list[_Row]
+
+
+def _race(rows: list[_Row], measure: Measure) -> _Race | None:
+    standings = _standings(rows, measure)
+    if len(standings) < 2:
+        return None
+    (best, value), *others = standings
+    race = _Race(best, value, [], [], [])
+    own = measure.each(best.cell)
+    for row, other in others:
+        same = not differ(own, measure.each(row.cell)) or not other or not value
+        bound = measure.name == "throughput" and (row.all.bound or (same and best.all.bound))
+        if bound:
+            race.unknown.append(row)
+        elif same:
+            race.equal.append(row)
+        else:
+            race.worse.append((row, value / other if measure.more else other / value))
+    return race
+
+
+def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> list[str]:
+    race = _race(rows, measure)
+    if race is None:
+        alone = [row for row in rows if not row.spoiled]
+        if not alone:
+            return []
+        value = measure.of(alone[0].cell, alone[0].all)
+        if value is None:
+            return []
+        return [f"{where}: {alone[0].name}: {_told(task, measure, value)}."]
+    names = [race.best.name, *(row.name for row in race.equal)]
+    fewest = min(len(row.cell.rounds) for row in (race.best, *race.equal))
+    if fewest < 2 and race.equal:
+        return [f"{where}: one round tells nothing about differences."]
+    at_least = "at least " if race.best.all.bound and measure.name == "throughput" else ""
+    if not race.worse:
+        if race.unknown:
+            return [_hidden(where, [race.best, *race.equal, *race.unknown])]
+        return [
+            f"{where}: no difference between {listed(names)}, "
+            f"{_told(task, measure, race.value, at_least)}."
+        ]
+    # Who could not be driven to the end may be ahead of whom we see in front.
+    praise = "leads where that can be told" if race.unknown else f"is {_praise(measure)}"
+    text = f"{where}: {race.best.name} {praise}, {_told(task, measure, race.value, at_least)}"
+    if race.equal:
+        text += f" (no difference to {listed(row.name for row in race.equal)})"
+    text += f"; {at_least}{_ratios(race.worse)}"
+    if race.unknown:
+        rest = [race.best, *race.unknown]
+        text += (
+            f"; how {listed(row.name for row in rest)} compare cannot be told, since the load "
+            f"generator was at its end with {listed(row.name for row in rest if row.all.bound)}"
+        )
+    elif at_least:
+        text += ", since the load generator was at its end"
+    return [text + "."]
+
+
+def _hidden(where: str, rows: list[_Row]) -> str:
+    bound = [row.name for row in rows if row.all.bound]
+    return (
+        f"{where}: {listed(row.name for row in rows)} cannot be told apart: the load generator "
+        f"was at its end with {listed(bound)}, and not the server."
+    )
+
+
+def _praise(measure: Measure) -> str:
+    return "fastest" if measure.name in ("throughput", "finished") else "best"
+
+
+def _told(task: Task, measure: Measure, value: float, at_least: str = "") -> str:
+    if measure.name == "throughput":
+        return f"{at_least}{few(value)} {what_of(task)} a second"
+    if measure.name.startswith("p"):
+        return f"{measure.name} of {measure.text(value)}"
+    return f"{at_least}{measure.text(value)}"
+
+
+def _ratios(worse: Sequence[tuple[_Row, float]]) -> str:
+    """Give "1.4 times pool, 2.0 times thread and fork"."""
+    groups: list[tuple[str, list[str]]] = []
+    for row, ratio in worse:
+        text = times(ratio)
+        if groups and groups[-1][0] == text:
+            groups[-1][1].append(row.name)
+        else:
+            groups.append((text, [row.name]))
+    return listed(f"{text} times {' and '.join(names)}" for text, names in groups)
+
+
+def _over_counts(result: Result, task: Task, counts: list[int]) -> list[str]:
+    """Tell of each number of connections who leads, and of the most who is behind."""
+    rate = MEASURES["throughput"]
+    most = counts[-1]
+    said = _ranked(task, most, _rows(result, task, most))
+    leaders: list[tuple[int, str]] = []
+    for one in counts[:-1]:
+        rows = _rows(result, task, one)
+        race = _race(rows, rate)
+        if race is None or (not race.worse) or race.unknown:
+            continue
+        names = listed([race.best.name, *(row.name for row in race.equal)])
+        leaders.append((one, names))
+    if leaders:
+        parts: list[tuple[str, list[str]]] = []
+        for one, names in leaders:
+            if parts and parts[-1][0] == names:
+                parts[-1][1].append(f"{one:,}")
+            else:
+                parts.append((names, [f"{one:,}"]))
+        text = "; ".join(f"{names} with {listed(at)}" for names, at in parts)
+        said.append(f"{clean(task.name)} with fewer connections, in front: {text}.")
+    return said + _falling(result, task, counts)
+
+
+def _falling(result: Result, task: Task, counts: list[int]) -> list[str]:
+    """Tell who serves many connections more slowly than it serves some."""
+    rate = MEASURES["throughput"]
+    rows = {one: {row.name: row for row in _rows(result, task, one)} for one in counts}
+    said = []
+    for name, row in rows[counts[-1]].items():
+        if row.spoiled or not row.all.per_second:
+            continue
+        earlier = [
+            (one, rows[one][name])
+            for one in counts[:-1]
+            if name in rows[one] and not rows[one][name].spoiled
+        ]
+        if not earlier:
+            continue
+        at, peak = max(earlier, key=lambda pair: max(rate.each(pair[1].cell)))
+        own, now = rate.each(peak.cell), rate.each(row.cell)
+        if row.all.bound or not differ(own, now):
+            continue
+        lost = 1 - median(now) / median(own)
+        if lost >= 0.2:
+            said.append(f"{name} loses {share(lost)} from {at:,} to {counts[-1]:,}")
+    return [f"{clean(task.name)}, more connections: {'; '.join(said)}."] if said else []
+
+
+def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
+    found: dict[str, list[tuple[int, int]]] = {}
+    for connections in counts:
+        for row in _rows(result, task, connections):
+            if row.all.unserved:
+                found.setdefault(row.name, []).append((row.all.unserved, connections))
+    said = []
+    for name, pairs in found.items():
+        served = listed(f"{all_ - left:,} of {all_:,}" for left, all_ in pairs)
+        said.append(
+            f"{clean(task.name)}: {name} served {served}; the others waited in the backlog to "
+            "the end, and its other figures are of those whom it served."
+        )
+    return said
+
+
+def _unfair(where: str, rows: list[_Row]) -> list[str]:
+    said = []
+    for row in rows:
+        fair = row.all.fairness
+        if fair is not None and not row.spoiled and fair.high < UNFAIR and row.cell.connections > 1:
+            said.append(
+                f"{where}: {row.name} served its clients unevenly (fairness {fair.median:.2f}, "
+                "where 1 is the same for each)."
+            )
+    return said
+
+
+def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[str]:
+    kept, short = [], []
+    for row in rows:
+        if row.all.per_second is None or row.spoiled:
+            continue
+        if row.all.per_second.median >= KEPT * rate:
+            kept.append(row)
+        else:
+            short.append(row)
+    said = []
+    if short:
+        reached = listed(
+            f"{row.name} ({few(row.all.per_second.median)}"
+            f"{', the load generator was at its end' if row.all.bound else ''})"
+            for row in short
+            if row.all.per_second is not None
+        )
+        said.append(
+            f"{where}: the planned {few(rate)} messages a second were not reached with {reached}."
+        )
+    if kept:
+        names = listed(row.name for row in kept)
+        measure = tail([row.cell for row in kept])
+        if len(kept) == 1 and short:
+            value = measure.of(kept[0].cell, kept[0].all) if measure else None
+            with_ = f", with a {measure.name} of {measure.text(value)}" if measure and value else ""
+            said.append(f"{where}: {names} kept up with the plan{with_}.")
+        elif measure:
+            said += _compared(where, task, kept, measure)
+    return said
+
+
+def _held(where: str, rows: list[_Row]) -> list[str]:
+    standings = _standings(rows, MEASURES["memory-each"])
+    if not standings:
+        return []
+    # One reading each: there are no rounds to compare.
+    groups: list[tuple[float, list[str]]] = []
+    for row, value in standings:
+        if groups and value - groups[-1][0] <= SMALL_OF_FEW * value:
+            groups[-1][1].append(row.name)
+        else:
+            groups.append((value, [row.name]))
+    if len(groups) == 1 and len(standings) > 1:
+        return [f"{where}: about {size(groups[0][0])} of memory a connection on all (read once)."]
+    texts = [f"{size(value)} on {listed(names)}" for value, names in groups]
+    return [f"{where}: a connection takes {listed(texts)} (memory is read once)."]
+
+
+def _stopped(where: str, rows: list[_Row]) -> list[str]:
+    known = sorted(
+        ((row.cell.stop, row.name) for row in rows if row.cell.stop is not None),
+    )
+    if not known:
+        return []
+    (first, quick), (last, slow) = known[0], known[-1]
+    text = f"{where}: told to stop, {quick} was gone after {duration(first)}"
+    if len(known) > 1:
+        text += f", and the last, {slow}, after {duration(last)}"
+    lost = [f"{row.name} {row.all.errors['lost']:,}" for row in rows if row.all.errors.get("lost")]
+    if lost:
+        text += f"; messages under way were lost: {listed(lost)}"
+    return [text + "."]
+
+
+# ------------------------------------------------------------------ a crowd
+
+
+def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
+    where = where.replace("connection", "client")
+    able = [row for row in rows if not row.spoiled and row.all.finished is not None]
+    if not able:
+        return []
+    ways: dict[str, list[_Row]] = {"one": [], "some": [], "all": []}
+    for row in able:
+        if (at_once := _at_once(row)) is not None:
+            way = "one" if at_once < 1.5 else "all" if at_once > connections / 2 else "some"
+            ways[way].append(row)
+    said = []
+    if ways["one"] and connections > 2:
+        names = listed(row.name for row in ways["one"])
+        last = median(_finished(row) for row in ways["one"])
+        each = last / connections
+        one_by_one = "serves one after the other" if len(ways["one"]) == 1 else "serve one by one"
+        said.append(
+            f"{where}: {names} {one_by_one}, a staircase: the last has its reply after "
+            f"{duration(last)}, which is {connections} times {duration(each)}."
+        )
+    if ways["some"]:
+        some = listed(
+            f"{row.name} about {_at_once(row) or 0:.0f} (all by {duration(_finished(row))})"
+            for row in ways["some"]
+        )
+        said.append(f"{where}: some are served at once: {some}.")
+    if ways["all"]:
+        names = listed(row.name for row in ways["all"])
+        last = median(_finished(row) for row in ways["all"])
+        verb = "serves" if len(ways["all"]) == 1 else "serve"
+        text = f"{where}: {names} {verb} all together: everybody has a reply after {duration(last)}"
+        slow = [row for row in ways["one"] if all(_differs(row, other) for other in ways["all"])]
+        if slow:
+            ratio = min(_finished(row) for row in slow) / max(_finished(r) for r in ways["all"])
+            text += f", {times(ratio)} times sooner than on {listed(row.name for row in slow)}"
+        said.append(text + ".")
+    if said:
+        for row in able:
+            if not any(row in rows_ for rows_ in ways.values()):
+                said.append(
+                    f"{where}: on {row.name} the last has its reply after "
+                    f"{duration(_finished(row))}; what it did meanwhile is not known."
+                )
+        return said
+    race = _race(able, MEASURES["finished"])
+    if race is None:
+        return []
+    first = [race.best.name, *(row.name for row in race.equal)]
+    if not race.worse:
+        return [
+            f"{where}: no difference between {listed(first)}: the last has its reply after "
+            f"{duration(race.value)}."
+        ]
+    behind = listed(f"{times(ratio)} times as long on {row.name}" for row, ratio in race.worse)
+    verb = "is" if len(first) == 1 else "are"
+    return [
+        f"{where}: {listed(first)} {verb} the first to have served everybody, after "
+        f"{duration(race.value)}; it takes {behind}."
+    ]
+
+
+def _finished(row: _Row) -> float:
+    return row.all.finished.median if row.all.finished is not None else 0.0
+
+
+def _differs(row: _Row, other: _Row) -> bool:
+    measure = MEASURES["finished"]
+    return differ(measure.each(row.cell), measure.each(other.cell))
+
+
+def _at_once(row: _Row) -> float | None:
+    """Give how many were served at once, on average, while anybody was.
+
+    None where nobody saw that, or where most of the time went elsewhere.
+    """
+    seen = [_service(one) for one in row.cell.timeline]
+    pairs = [pair for pair in seen if pair is not None]
+    if len(pairs) * 2 <= len(seen) or not pairs:
+        return None
+    span = max(end for _, end in pairs) - min(begin for begin, _ in pairs)
+    served = sum(end - begin for begin, end in pairs)
+    return served / span if span > 0 and served >= span / 2 else None
+
+
+def _service(person: Person) -> tuple[float, float] | None:
+    if person.began is None or person.ended is None:
+        return None
+    return person.began, person.ended
+
+
+# ------------------------------------------------------------------ cores and limits
+
+
+def _cores_used(where: str, rows: list[_Row]) -> list[str]:
+    used = {
+        row.name: row.all.cpu.median / 1000 * row.all.per_second.median
+        for row in rows
+        if row.all.cpu is not None and row.all.per_second is not None and not row.spoiled
+    }
+    if not used:
+        return []
+    several = {name: cores for name, cores in used.items() if cores >= 1.3}
+    one = [name for name in used if name not in several]
+    if not several:
+        return []
+    most = listed(f"{name} ({cores:.1f})" for name, cores in several.items())
+    verb = "computes" if len(several) == 1 else "compute"
+    text = f"{where}: {most} {verb} on more than one core"
+    if one:
+        text += f"; {listed(one)} on one at a time, as the interpreter lock has it"
+    return [text + "."]
+
+
+def _limits(result: Result) -> list[str]:
+    said = []
+    rounds = sorted({len(cell.rounds) for cell in result.cells if cell.rounds})
+    if rounds[0] < FEW:
+        low, high = rounds[0], rounds[-1]
+        span = count(high, "round") if low == high else f"{low} to {high} rounds"
+        said.append(f"All this is an indication, from {span}; {FEW} or more make it firm.")
+    said += _machine(result)
+    ways = {
+        task.rate is None
+        for task in result.tasks
+        if task.way in (TALK, CHURN) and result.connections(task.name)
+    }
+    if ways == {True}:
+        said.append(
+            "Each client asked again only after its reply (a closed loop), which hides how many "
+            "would have waited while a server stalls; --rate asks by the clock."
+        )
+    elif False in ways:
+        said.append(
+            "Where a rate was planned, clients asked by the clock (an open loop) and latency "
+            "counts from the planned moment, so that stalls are seen in full."
+        )
+    return said
+
+
+def _machine(result: Result) -> list[str]:
+    known = result.environment
+    cores = known.get("cores_usable", known.get("cores"))
+    others = [one.others for cell in result.cells for one in cell.rounds if one.others is not None]
+    said = []
+    if isinstance(cores, int):
+        text = f"Servers and load shared {count(cores, 'core')}"
+        if known.get("pinned"):
+            text = f"{count(cores, 'core')}, with servers and load pinned to their own"
+        elif cores == 1:
+            text += ", so no model could compute on several"
+        if others and max(others) > DISTURBED:
+            text += f", and other programs took up to {share(max(others))} of them meanwhile"
+        elif others:
+            text += ", which other programs left alone"
+        said.append(text + ".")
+    elif others and max(others) > DISTURBED:
+        said.append(f"Other programs took up to {share(max(others))} of the cores meanwhile.")
+    load = known.get("load")
+    if isinstance(load, int | float) and isinstance(cores, int) and load > cores / 2:
+        said.append(f"The machine was busy before it began (load {load:.1f}): repeat it in peace.")
+    return said
+
+
+# ------------------------------------------------------------------ old and new
+
+
+def changes(result: Result, baseline: Result) -> list[str]:
+    """Tell what differs from an older result: each workload, server and number of connections."""
+    said = [*_other_machine(result, baseline)]
+    same: dict[tuple[str, int], list[str]] = {}
+    unknown: dict[tuple[str, int], list[str]] = {}
+    found = 0
+    for cell in result.cells:
+        before = baseline.cell(cell.subject, cell.task, cell.connections)
+        task = next((one for one in result.tasks if one.name == cell.task), None)
+        if before is None or task is None:
+            continue
+        found += 1
+        name = clean(cell.subject)
+        where = f"{_where(task, cell.connections)}, {name}"
+        if not cell.rounds or not before.rounds:
+            if bool(cell.rounds) != bool(before.rounds):
+                reason = clean(cell.failure or before.failure or "not measured").rstrip(".")
+                when = "now" if before.rounds else "in the baseline"
+                said.append(f"{where}: nothing to compare; {when}: {reason}.")
+            continue
+        changed, told = _changed(task, cell, before)
+        if changed:
+            said.append(f"{where}: {'; '.join(changed)}.")
+        else:
+            kind = same if told else unknown
+            kind.setdefault((task.name, cell.connections), []).append(name)
+    said += [f"{where}: no difference." for where in _together(same)]
+    said += [
+        f"{where}: cannot be told (one round, or the load generator was at its end)."
+        for where in _together(unknown)
+    ]
+    if not found:
+        said.append(
+            "Nothing here was measured in the baseline too: no workload, server and number of "
+            "connections are the same."
+        )
+    return said
+
+
+def _together(found: dict[tuple[str, int], list[str]]) -> list[str]:
+    """Give one text for all numbers of connections with the same servers."""
+    counts: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for (task, connections), names in found.items():
+        counts.setdefault((task, tuple(names)), []).append(connections)
+    return [
+        f"{clean(task)} with {listed(f'{one:,}' for one in sorted(at))} "
+        f"{'connection' if at == [1] else 'connections'}, {listed(names)}"
+        for (task, names), at in counts.items()
+    ]
+
+
+def _changed(task: Task, cell: Cell, before: Cell) -> tuple[list[str], bool]:
+    """Give what has changed, and whether that could be told at all."""
+    now, then = figures(cell), figures(before)
+    said = []
+    told = False
+    if now.unserved != then.unserved:
+        said.append(f"{now.unserved:,} never served instead of {then.unserved:,}")
+    errors, had = sum(now.errors.values()), sum(then.errors.values())
+    if errors != had:
+        said.append(f"{count(errors, 'error')} instead of {had:,}")
+    tail_ = tail([cell, before]) if task.rate is not None else None
+    for measure in filter(None, (main(task), tail_)):
+        value, old = measure.of(cell, now), measure.of(before, then)
+        if not value or not old:
+            continue
+        own, other = measure.each(cell), measure.each(before)
+        # Some are read once, and not in each round.
+        once = not own or not other
+        if not once and min(len(own), len(other)) < 2:
+            continue
+        changed = abs(value - old) > SMALL_OF_FEW * max(value, old) if once else differ(own, other)
+        if measure.name == "throughput" and _hides(changed, now, then, value > old):
+            continue
+        told = True
+        if changed:
+            text = _named(task, measure, value)
+            more = "more" if value > old else "less"
+            said.append(
+                f"{text} instead of {measure.text(old)} ({share(abs(value / old - 1))} {more})"
+            )
+    return said, told
+
+
+def _hides(changed: bool, now: Figures, then: Figures, rose: bool) -> bool:
+    """Tell whether the load generator may have hidden how two rates really compare."""
+    if not changed:
+        return bool(now.bound or then.bound)
+    return bool(then.bound if rose else now.bound)
+
+
+def _named(task: Task, measure: Measure, value: float) -> str:
+    if measure.name == "throughput":
+        return f"{few(value)} {what_of(task)} a second"
+    return f"{measure.what} is {measure.text(value)}"
+
+
+def _other_machine(result: Result, baseline: Result) -> list[str]:
+    said = []
+    for key in ("implementation", "python", "system", "machine", "cores_usable"):
+        old, new = baseline.environment.get(key), result.environment.get(key)
+        if old is not None and new is not None and old != new:
+            said.append(f"{key.replace('_usable', '')} {old} → {new}")
+    if not said:
+        return []
+    return [f"The baseline was made on something else: {clean(', '.join(said))}."]
+
+
+# ------------------------------------------------------------------ one's own handler
+
+# Below this a wait is no wait: it is what the scheduler makes of a call.
+NO_WAIT = 0.0002
+# Computing so long, other conversations notice.
+HEAVY = 0.001
+# What `pool` has if nobody says otherwise.
+POOL_THREADS: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
+
+
+def recommend(result: Result) -> list[str]:
+    """Say what fits the handler, if it is known how long it waits and computes.
+
+    The rule: a thread is kept for as long as a message takes, so there must be as many
+    as messages a second times seconds a message; and no process computes longer than a
+    second in a second.
+    """
+    known = _known(result.handler)
+    if known is None:
+        return []
+    name, wait, cpu, asynchronous, keeps_worker = known
+    cores = result.environment.get("cores_usable", result.environment.get("cores"))
+    cores = cores if isinstance(cores, int) and cores > 0 else 1
+    said = [_profile(name, wait, cpu)]
+    if keeps_worker:
+        return said + _kept(wait, cpu, cores)
+    if asynchronous:
+        return said + _asynchronous(wait, cpu, cores)
+    if cpu >= HEAVY and cpu > wait:
+        return said + _computing(wait, cpu, cores)
+    if wait >= NO_WAIT:
+        return said + _waiting(wait, cpu, cores)
+    return said + _quick(cpu, cores)
+
+
+def _known(handler: dict[str, Any]) -> tuple[str, float, float, bool, bool] | None:
+    wait, cpu = handler.get("wait"), handler.get("cpu")
+    for value in (wait, cpu):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            return None
+    for key in ("asynchronous", "keeps_worker"):
+        if not isinstance(handler.get(key), bool):
+            return None
+    name = handler.get("name")
+    shown = clean(name) if isinstance(name, str) and name else ""
+    return shown, float(wait), float(cpu), handler["asynchronous"], handler["keeps_worker"]  # type: ignore[arg-type]  # numbers: see above
+
+
+def _profile(name: str, wait: float, cpu: float) -> str:
+    who = f"Your handler {name}" if name else "Your handler"
+    waits = f"waits {brief(wait)}" if wait >= NO_WAIT else "waits for nothing"
+    return f"{who} {waits} and computes {_short(cpu)} for each message."
+
+
+def _short(seconds: float) -> str:
+    return brief(seconds) if seconds else "next to nothing"
+
+
+def _rate(wait: float, cpu: float, at_once: int, processes: int = 1) -> float:
+    """Give how many a second so many at once can be, in so many processes."""
+    by_workers = at_once / (wait + cpu) if wait + cpu > 0 else float("inf")
+    # The interpreter lock lets one thread of a process compute.
+    by_lock = processes / cpu if cpu > 0 else float("inf")
+    return min(by_workers, by_lock)
+
+
+def _rated(wait: float, cpu: float, at_once: int, processes: int = 1) -> str:
+    rate = _rate(wait, cpu, at_once, processes)
+    if rate >= 1e9:
+        return "as many messages a second as arrive"
+    # Two digits: it is a rule, and no measurement.
+    rate = float(f"{rate:.2g}")
+    return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
+
+
+def _waiting(wait: float, cpu: float, cores: int) -> list[str]:
+    each = wait + cpu
+    pool = _rated(wait, cpu, POOL_THREADS)
+    said = [
+        f"A pool with {POOL_THREADS} threads serves {pool}. Threads needed are messages a second "
+        f"times {brief(each)}: {_threads_for(each, cpu)}. thread has one for each connection."
+    ]
+    if cpu > 0 and _rate(wait, cpu, 10**9) < 10 * _rate(wait, cpu, POOL_THREADS):
+        text = f"However many threads there are, one process computes {_rated(0, cpu, 1)}"
+        if cores > 1:
+            text += f"; prefork, with a pool in each of {cores} workers, does that on each core"
+        said.append(f"{text}.")
+    text = (
+        f"loop and aio stall while it blocks: {_rated(wait, cpu, 1)} for all clients together; "
+        "written as async def it would fit aio"
+    )
+    said.append(f"{text}, which then serves {_rated(0, cpu, 1)}." if cpu > 0 else f"{text}.")
+    said.append("single loses everything beyond one client: the others wait until that one leaves.")
+    return said
+
+
+def _threads_for(each: float, cpu: float) -> str:
+    # An example that the interpreter lock allows.
+    most = _rate(0, cpu, 1)
+    goal = next((one for one in (1000, 100, 10) if one <= most), 1)
+    needed = max(math.ceil(round(goal * each, 6)), 1)
+    return f"{count(needed, 'thread')} for {goal:,}"
+
+
+def _computing(wait: float, cpu: float, cores: int) -> list[str]:
+    one = _rated(0, cpu, 1)
+    if cores == 1:
+        return [
+            f"It computes, and there is one core: {one} is the end on every model. thread and "
+            "pool keep short questions answered meanwhile; loop and aio do not.",
+        ]
+    said = [
+        f"It computes, and one process computes {one}, however many threads it has: prefork with "
+        f"{cores} workers does {_rated(wait, cpu, 10**6, cores)} on {cores} cores."
+    ]
+    if cpu >= 4 * HEAVY:
+        said.append(
+            "fork does nearly as much where connections are few and long; a process for each "
+            "connection costs about a millisecond."
+        )
+    else:
+        said.append(
+            "fork pays as well if conversations are long; a process for a connection costs about "
+            "as much as one message here."
+        )
+    said.append("loop and aio answer nobody while one message is computed.")
+    return said
+
+
+def _quick(cpu: float, cores: int) -> list[str]:
+    said = [
+        "It needs no thread of its own, and threads only add switching: loop or aio"
+        + (f" ({_rated(0, cpu, 1)}, as far as the handler goes)." if cpu > 0 else ".")
+    ]
+    if cores > 1:
+        said.append(
+            f"If one core is not enough, prefork with loop in each of {cores} workers uses all."
+        )
+    return said
+
+
+def _asynchronous(wait: float, cpu: float, cores: int) -> list[str]:
+    said = [
+        "It is asynchronous, which is for aio: all conversations wait at once in one thread"
+        + (f", {_rated(0, cpu, 1)}." if cpu > 0 else ".")
+    ]
+    if cpu >= HEAVY:
+        more = f"; prefork with aio in each of {cores} workers uses all cores" if cores > 1 else ""
+        said.append(f"While it computes {brief(cpu)}, nobody else is answered{more}.")
+    elif cores > 1:
+        said.append(f"Beyond one core: prefork with aio in each of {cores} workers.")
+    said.append("The other models await nothing, and refuse it.")
+    return said
+
+
+def _kept(wait: float, cpu: float, cores: int) -> list[str]:
+    said = [
+        "A socketserver handler class keeps its thread for the whole conversation: thread, or a "
+        f"pool with as many threads as connections at once (--threads; {POOL_THREADS} if nothing "
+        "is said)."
+    ]
+    if cpu >= HEAVY and cpu > wait and cores > 1:
+        said.append(
+            f"It computes, too, and threads share one core ({_rated(0, cpu, 1)}); fork, and "
+            f"prefork with {cores} workers, use {cores} cores."
+        )
+    said.append("loop and aio cannot serve it, and single serves one client at a time.")
+    return said
