@@ -27,6 +27,8 @@ COMMANDS = {
     "serve": "serve a handler until Ctrl-C",
     "connect": "talk to a command server, line by line",
     "send": "send messages or standard input, and print what comes back",
+    "compare": "serve a handler in every way, measure, and say what changes",
+    "bench": "measure one server that runs already",
     "report": "show results of compare and bench again, side by side, or as a file",
     "probe": "tell which ports of a host take connections",
     "handlers": "list the handlers that can be served by name",

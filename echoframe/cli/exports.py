@@ -48,6 +48,9 @@ def add_exports(parser: Parser) -> None:
             help=f"write {what}; - is standard output" if kind == "json" else f"write {what}",
         )
     parser.add_argument(
+        "--json", action="store_true", help="print the whole result and nothing else"
+    )
+    parser.add_argument(
         "--baseline", metavar="FILE.json", help="an earlier result: say what has changed"
     )
     parser.add_argument(
@@ -85,6 +88,10 @@ class Exports:
         """Read the flags, and try whatever could fail after a long run. Errors: UsageError."""
         if given.color not in _COLOURS:
             raise UsageError(f"--color: takes auto, always or never, not {given.color!r}")
+        if given.json:
+            if given.export_json is not None:
+                raise UsageError("--json and --export-json both take the result; give one of them")
+            given.export_json = STDOUT
         paths = {
             kind: path for kind in _KINDS if (path := getattr(given, f"export_{kind}")) is not None
         }

@@ -181,6 +181,9 @@ class Client:
             try:
                 yield from self._way()
                 break
+            except BlockingIOError:
+                # A backlog that is full: over a Unix socket one is told.
+                pass
             except tuple(kind for kind, _ in KINDS) as error:
                 load.errors[_kind(error, load.target.datagrams)] += 1
             finally:
@@ -253,10 +256,6 @@ class Client:
                 yield from self._until_writable()
             except ssl.SSLWantReadError:
                 yield
-            except OSError as error:
-                if error.errno != errno.ENOTCONN:
-                    raise
-                yield from self._until_writable()
 
     def _rest(self, exchange: Exchange, data: bytes) -> Script:
         # A reply that did not come in one piece, or whose text nobody knows.
@@ -300,8 +299,8 @@ class Client:
         out = exchange.out
         try:
             sent = self._sock.send(out)
-        except OSError:
-            # Not connected yet, or full: or what it is, is said again.
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            # Not connected yet, or full.
             sent = 0
         if sent != len(out):
             yield from self._send(out[sent:])
@@ -316,15 +315,15 @@ class Client:
         yield from self._open()
         # The first word takes the time of the connection, and counts for nothing.
         yield from self._ask(self._exchanges[-1])
+        # Room for one byte too many, and for no more: it is allocated for each read.
+        size = max(CHUNK if one.reply is None else len(one.reply) + 1 for one in self._exchanges)
+        size = min(size, CHUNK)
         if self._load.planned:
-            yield from self._talk_as_planned()
+            yield from self._talk_as_planned(size)
         elif group.pipeline > 1:
             yield from self._talk_ahead()
         recv, send, record = self._sock.recv, self._sock.send, self.times.append
         think = group.think
-        # Room for one byte too many, and for no more: it is allocated for each read.
-        size = max(CHUNK if one.reply is None else len(one.reply) + 1 for one in self._exchanges)
-        size = min(size, CHUNK)
         start = clock()
         for exchange in cycle(self._exchanges):
             out, reply = exchange.out, exchange.reply
@@ -378,41 +377,67 @@ class Client:
                 held = held[len(reply) :]
             self.times.append(clock() - start)
 
-    def _talk_as_planned(self) -> Script:
-        exchanges = cycle(self._exchanges)
-        while True:
-            intended = yield from self._next_planned()
-            start = clock()
-            yield from self._ask(next(exchanges))
-            now = clock()
-            self.times.append(now - intended)
-            self.from_send.append(now - start)
-
-    def _next_planned(self) -> Generator[None, Any, float]:
+    def _talk_as_planned(self, size: int) -> Script:
+        # As in _talk(), nothing is called between the planned moment and the message's
+        # leaving that need not be: what it takes would count as the server's.
         load = self._load
-        if load.due:
-            return load.due.popleft()
-        load.free.append(self)
-        self.resting = True
-        intended: float | None = yield
-        self.resting = False
-        if intended is None:
-            # Nothing was asked, and its socket can be read: the server has hung up.
-            load.free.remove(self)
-            raise Ended if not self._sock.recv(CHUNK) else Wrong
-        return intended
+        recv, send, due, rest = self._sock.recv, self._sock.send, load.due, load.free.append
+        record, record_send = self.times.append, self.from_send.append
+        for exchange in cycle(self._exchanges):
+            out, reply = exchange.out, exchange.reply
+            if due:
+                intended = due.popleft()
+            else:
+                rest(self)
+                self.resting = True
+                intended = yield
+                self.resting = False
+                if intended is None:
+                    # Nothing was asked, and its socket can be read.
+                    load.free.remove(self)
+                    raise Ended if not recv(CHUNK) else Wrong
+            start = clock()
+            try:
+                sent = send(out)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                sent = 0
+            if sent != len(out):
+                yield from self._send(out[sent:])
+            yield
+            try:
+                data = recv(size)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                data = yield from self._receive()
+            now = clock()
+            if data != reply:
+                if not data and not load.target.datagrams:
+                    raise Ended
+                yield from self._rest(exchange, data)
+                now = clock()
+            record(now - intended)
+            record_send(now - start)
 
     def _churn(self) -> Script:
         planned = self._load.planned
+        due, free = self._load.due, self._load.free
         for exchange in cycle(self._exchanges):
-            intended = (yield from self._next_planned()) if planned else 0.0
+            intended = 0.0
+            if due:
+                intended = due.popleft()
+            elif planned:
+                free.append(self)
+                self.resting = True
+                intended = yield
+                self.resting = False
             start = clock()
             yield from self._open()
-            yield from self._ask(exchange)
-            now = clock()
-            self.times.append(now - (intended or start))
-            if planned:
-                self.from_send.append(now - start)
+            for _ in range(self.group.stay):
+                yield from self._ask(exchange)
+                now = clock()
+                self.times.append(now - (intended or start))
+                if planned:
+                    self.from_send.append(now - start)
+                start = now
             self._close()
 
     def _crowd(self) -> Script:

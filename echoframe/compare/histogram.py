@@ -64,7 +64,7 @@ class Histogram:
 
         None if too few were counted for that: behind it must be ten that took longer.
         """
-        if self.total * (100 - percent) / 100 < BEHIND:
+        if round(self.total * (100 - percent) / 100, 6) < BEHIND:
             return None
         wanted = self.total * percent / 100
         seen = 0

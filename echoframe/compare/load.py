@@ -45,11 +45,11 @@ ARRIVING = 128
 # How often stuck clients are looked for.
 LOOK = 0.05
 # Before a planned moment the kernel's clock is too coarse, and the loop spins.
-SPIN = 0.0002
+SPIN = 0.0005
 # When a plan is kept, the next moment must not wait for all who are ready.
 FEW = 16
-# So busy, it could not have asked for more.
-BUSY = 0.93
+# A datagram that has no reply for so long was lost.
+LOST = 1.0
 
 Step = Callable[[Any], Any]
 
@@ -73,6 +73,8 @@ class Load:
         self._timers: list[tuple[float, int, Step]] = []
         self._timer = 0
         self._gate: list[Client] = []
+        self._looked = clock()
+        self._patience = min(plan.patience, LOST) if self.target.datagrams else plan.patience
         self._lags: list[float] = []
         numbers = count(plan.first)
         self.clients = [
@@ -140,7 +142,6 @@ class Load:
         for client in self.clients:
             client.times.clear()
             client.from_send.clear()
-        self.errors.clear()
         if any(client.group.way == HOLD for client in self._measured):
             self._visit()
         used = time.process_time()
@@ -210,7 +211,9 @@ class Load:
         now = clock()
         while timers and timers[0][0] <= now:
             self._take(heapq.heappop(timers)[2], None)
-        until = min(end, timers[0][0]) if timers else end
+        until = min(end, self._looked + self._patience)
+        if timers:
+            until = min(until, timers[0][0])
         ready = self.epoll.poll(max(until - clock(), 0.0))
         try:
             for number, _ in ready:
@@ -220,13 +223,10 @@ class Load:
             pass
         self._look_after(now)
 
-    _looked = 0.0
-
     def _look_after(self, now: float) -> None:
         # No clock is read for a message: who has not come further since the last look
         # but one has been stuck for as long.
-        patience = 1.0 if self.target.datagrams else self.plan.patience
-        if now - self._looked < patience:
+        if now - self._looked < self._patience:
             return
         self._looked = now
         for client in self.clients:

@@ -31,6 +31,7 @@ class Group:
     exchanges: tuple[Exchange, ...]
     pipeline: int = 1
     think: float = 0.0
+    stay: int = 1
     measured: bool = True
     # Every client says something that only it says, so that replies which went to the
     # wrong one are seen.

@@ -60,8 +60,9 @@ class Order:
     workloads: Sequence[str] = ()
     # Name to command, with {port} in it.
     against: dict[str, str] = field(default_factory=dict)
-    # Numbers of clients, instead of the workloads' own.
+    # Numbers of clients, instead of the workloads' own; or each workload's axis of them.
     connections: Sequence[int] = ()
+    axis: bool = False
     rounds: int = 3
     # Of each round, instead of the workloads' own.
     seconds: float | None = None
@@ -162,7 +163,7 @@ class _Run:
         return self._order.handler or work.handler
 
     def _counts(self, work: Workload) -> list[int]:
-        return sorted(set(self._order.connections)) or [work.connections]
+        return _counts(work, self._order)
 
     def _pin(self, loaders: Loaders) -> None:
         if not self._order.pin:
@@ -363,7 +364,7 @@ def bench(place: str, order: Order, progress: Progress) -> Result:
     [work] = _workloads(order)
     handler = order.handler or work.handler
     words = _words(order, handler, work)
-    counts = sorted(set(order.connections)) or [work.connections]
+    counts = _counts(work, order)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     result = Result("bench", made, order.command, VERSION, _environment(order))
     result.subjects.append(Subject(place))
@@ -411,6 +412,11 @@ def _workloads(order: Order) -> list[Workload]:
             work = replace(work, clients=clients)
         found.append(work)
     return found
+
+
+def _counts(work: Workload, order: Order) -> list[int]:
+    axis = work.axis if order.axis else ()
+    return sorted(set(order.connections or axis)) or [work.connections]
 
 
 def _groups(works: list[Workload], order: Order) -> list[list[Workload]]:
@@ -498,6 +504,7 @@ def _plan(order: Order, address: str, work: Workload, words: Words) -> Plan:
                 tuple(own),
                 one.pipeline,
                 one.think,
+                one.stay,
                 one.measured,
                 words.tagged and one.way != "sip",
             )
@@ -518,7 +525,6 @@ def _plan(order: Order, address: str, work: Workload, words: Words) -> Plan:
 def _round(tally: Tally, work: Workload) -> Round:
     each = tally.each
     squares = sum(one * one for one in each)
-    late = tally.latency.percentile(50) or tally.latency.mean or 0.0
     return Round(
         tally.seconds,
         tally.messages,
@@ -530,9 +536,18 @@ def _round(tally: Tally, work: Workload) -> Round:
         generator=tally.cpu,
         lag=tally.lag,
         from_send=tally.from_send,
-        bound=work.way not in (CROWD, HOLD)
-        and (tally.cpu > BUSY or (tally.lag > 0.001 and tally.lag > late / 2)),
+        bound=_bound(tally, work),
     )
+
+
+def _bound(tally: Tally, work: Workload) -> bool:
+    if work.way in (CROWD, HOLD):
+        return False
+    if not tally.from_send.total:
+        return tally.cpu > BUSY
+    # A plan is kept by a loop that spins: it is always busy, and at its end when it is late.
+    middle = tally.latency.percentile(50) or tally.latency.mean or 0.0
+    return tally.lag > 0.001 and tally.lag > middle / 2
 
 
 def _add_system(one: Round, empty: Sample, before: Sample, after: Sample, load: float) -> None:

@@ -128,7 +128,10 @@ class Server:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{port}"
-        words = [word.replace("{port}", str(port)) for word in shlex.split(command)]
+        known = {"{port}": str(port), "{python}": sys.executable}
+        words = shlex.split(command)
+        for name, value in known.items():
+            words = [word.replace(name, value) for word in words]
         try:
             self._launch(words, [], cores)
         except OSError as error:

@@ -33,6 +33,8 @@ class Clients:
     pipeline: int = 1
     # Seconds between a reply and the next message.
     think: float = 0.0
+    # Messages in one connection, of those who come and go.
+    stay: int = 1
     # The figures are theirs; the others are there to be in the way.
     measured: bool = True
 
@@ -50,6 +52,8 @@ class Workload:
     seconds: float = 0.2
     # Settings of the server besides those of the run.
     settings: dict[str, Any] = field(default_factory=dict)
+    # Numbers of clients that show how it scales, for those who have the time.
+    axis: tuple[int, ...] = ()
     # The server is told to stop in the middle.
     stops: bool = False
     # Who waited and who was served is drawn.
@@ -82,8 +86,20 @@ class Workload:
 WORKLOADS = {
     one.name: one
     for one in [
-        Workload("echo", "each client stays and asks again and again", "echo", (Clients(50),)),
-        Workload("churn", "a connection for each message", "echo", (Clients(50, CHURN),)),
+        Workload(
+            "echo",
+            "each client stays and asks again and again",
+            "echo",
+            (Clients(50),),
+            axis=(1, 10, 100, 1000),
+        ),
+        Workload(
+            "churn",
+            "a connection for each message",
+            "echo",
+            (Clients(50, CHURN),),
+            axis=(1, 10, 100, 1000),
+        ),
         Workload(
             "wait",
             "20 clients come at once, each asks for one wait of 20 ms",
@@ -93,9 +109,11 @@ WORKLOADS = {
         ),
         Workload(
             "work",
-            "4 clients, each asks again and again for 10 ms of CPU",
+            "4 clients, each asks three times for 10 ms of CPU, goes and comes again",
             "work",
-            (Clients(4, TALK, (b"10",)),),
+            # Who stayed would have to stay where it came first, and four who come at
+            # once may all come to one of the workers of prefork.
+            (Clients(4, CHURN, (b"10",), stay=3),),
             seconds=0.3,
         ),
         Workload(

@@ -1,0 +1,235 @@
+"""echoframe compare: one handler on every model, measured, with a verdict."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+from ..compare.run import Order, compare
+from ..compare.workload import DEFAULTS, WORKLOADS
+from ..errors import EchoframeError, SettingError
+from ..servers import MODELS, SETTINGS, model_class
+from .exports import Exports, add_exports
+from .failure import UsageError, near
+from .measuring import add_measuring, duration, order_of, progress_on, workloads
+from .parsing import Parser, read_number
+
+__all__ = ["EXAMPLE", "parser", "run"]
+
+EXAMPLE = "echoframe compare game:Handler --message 'look around' --against 'mine=./server {port}'"
+
+_MORE = f"""\
+Without a handler of yours, each workload brings its own. The workloads:
+{chr(10).join(f"  {one.name:9} {one.what}" for one in WORKLOADS.values())}
+
+Each server is a process of its own, and so is the load. Rounds are interleaved, every
+reply is verified, and what is said to differ has to differ in the rounds as well.
+
+exit codes: 0 measured, 1 a --fail-if is true or nothing could be measured, 2 usage,
+130 after Ctrl-C, with what was measured until then"""
+
+# Longer than the default takes on a slow machine, and less than anybody would wait.
+BUDGET, BUDGET_THOROUGH = 60.0, 1800.0
+
+# Where the page goes if nobody says so.
+PAGE = "echoframe-compare.html"
+
+
+def parser() -> Parser:
+    """What can be said."""
+    made = Parser(
+        "compare",
+        "Serve the same handler in every way, ask all servers the same, and tell what changes.",
+        EXAMPLE,
+        _MORE,
+    )
+    made.add_argument(
+        "handler", nargs="?", metavar="HANDLER", help="a name or module:attribute, as for serve"
+    )
+    made.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        action="append",
+        help=f"only this one; repeat, or write commas ({', '.join(MODELS)})",
+    )
+    made.add_argument(
+        "--workload",
+        metavar="NAME",
+        action="append",
+        help=f"repeat, or write commas ({', '.join(DEFAULTS)})",
+    )
+    made.add_argument(
+        "--thorough",
+        action="store_true",
+        help="every workload, 1 to 1,000 connections, 5 rounds: takes minutes",
+    )
+    add_measuring(made)
+    made.add_argument(
+        "--against",
+        metavar="NAME=COMMAND",
+        action="append",
+        help="somebody else's echo server as well; {port} in the command is where it shall "
+        "listen, and {python} is this Python",
+    )
+    made.add_argument(
+        "--budget",
+        metavar="SECONDS",
+        help=f"for all of it; what is not measured by then stays out ({BUDGET:g})",
+    )
+    made.add_argument(
+        "--pin", action="store_true", help="the servers and the load have cores of their own"
+    )
+    made.add_argument(
+        "--transport", metavar="NAME", default="tcp", help="tcp, unix, tls or udp (tcp)"
+    )
+    made.add_argument("--tls-cert", metavar="FILE.pem", help="the servers', for --transport tls")
+    made.add_argument("--tls-key", metavar="FILE.pem", help="its key")
+    made.add_argument(
+        "--setting",
+        metavar="NAME=VALUE",
+        action="append",
+        help="of the servers that have it, as in threads=64 or workers=4",
+    )
+    add_exports(made)
+    made.add_argument(
+        "--no-page", action="store_true", help=f"write no {PAGE} if no --export-html is given"
+    )
+    return made
+
+
+def run(given: Any) -> int:
+    """Measure and tell."""
+    order = _order(given)
+    if given.export_html is None and not given.no_page and _can_have_page():
+        given.export_html = PAGE
+    exports = Exports.of(given)
+    with progress_on(sys.stderr, given.quiet) as progress:
+        try:
+            result = compare(order, progress)
+        except SettingError as error:
+            raise UsageError(str(error)) from None
+    code = exports.finish([result])
+    if given.export_html is not None and not exports.to_stdout:
+        print(f"\nThe page: {os.path.abspath(given.export_html)}")
+    if not result.complete and "interrupted" in " ".join(result.remarks):
+        return 130
+    if not any(cell.rounds for cell in result.cells):
+        return 1
+    return code
+
+
+def _can_have_page() -> bool:
+    return find_spec("plotly") is not None and os.access(".", os.W_OK)
+
+
+def _order(given: Any) -> Order:
+    order = order_of(given, shlex.join(["echoframe", *sys.argv[1:]]))
+    thorough = given.thorough
+    names = workloads(given.workload)
+    if given.handler is not None:
+        _check_handler(given.handler)
+    if thorough and not names:
+        names = list(WORKLOADS)
+    if order.rate is not None and any(WORKLOADS[name].way == "crowd" for name in names or DEFAULTS):
+        if names:
+            raise UsageError("--rate plans a stream of messages, and a crowd comes only once")
+        names = ["echo"]
+    _check_transport(given)
+    return replace(
+        order,
+        handler=given.handler,
+        models=_models(given.model),
+        workloads=names,
+        against=_against(given.against),
+        axis=thorough and not order.connections,
+        rounds=order.rounds if given.rounds else 5 if thorough else 3,
+        budget=_budget(given),
+        pin=given.pin,
+        transport=given.transport,
+        tls_cert=given.tls_cert,
+        tls_key=given.tls_key,
+        settings=_settings(given.setting),
+    )
+
+
+def _budget(given: Any) -> float:
+    if given.budget is not None:
+        return duration(given.budget, "--budget")
+    return BUDGET_THOROUGH if given.thorough else BUDGET
+
+
+def _check_handler(handler: str) -> None:
+    from ..handlers import registry
+
+    try:
+        registry.resolve(handler)
+    except EchoframeError as error:
+        raise UsageError(str(error)) from None
+
+
+def _models(texts: list[str] | None) -> list[str]:
+    names = [part.strip() for text in texts or MODELS for part in text.split(",") if part.strip()]
+    for name in names:
+        try:
+            model_class(name)
+        except SettingError as error:
+            raise UsageError(f"--model: {error}") from None
+    return list(dict.fromkeys(names))
+
+
+def _against(texts: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts or []:
+        name, equals, command = text.partition("=")
+        if not equals or not name.strip() or not command.strip():
+            raise UsageError(f"--against: takes NAME=COMMAND, not {text!r}")
+        if "{port}" not in command:
+            raise UsageError(
+                f"--against: {name} must be told where to listen; write {{port}} into {command!r}"
+            )
+        if name in MODELS or name in found:
+            raise UsageError(f"--against: the name {name!r} is taken; choose another one")
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"--against: {command!r} is no command: {error}") from None
+        found[name] = command
+    return found
+
+
+def _check_transport(given: Any) -> None:
+    known = ("tcp", "unix", "tls", "udp")
+    if given.transport not in known:
+        hint = near(given.transport, known)
+        raise UsageError(f"--transport: takes {', '.join(known)}, not {given.transport!r}; {hint}")
+    if (given.tls_cert is not None) != (given.transport == "tls"):
+        raise UsageError("--transport tls and --tls-cert FILE.pem need each other")
+    if given.against and given.transport != "tcp":
+        raise UsageError(f"--against is for tcp; other servers know nothing of {given.transport}")
+    for path in (given.tls_cert, given.tls_key):
+        if path is not None and not os.access(path, os.R_OK):
+            raise UsageError(f"{path} cannot be read")
+
+
+def _settings(texts: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        name = name.replace("-", "_")
+        if name == "inner" and equals:
+            found[name] = value
+            continue
+        setting = SETTINGS.get(name)
+        if setting is None or not equals:
+            hint = near(name, [*SETTINGS, "inner"])
+            raise UsageError(f"--setting: takes NAME=VALUE, not {text!r}; {hint}".rstrip("; "))
+        try:
+            found[name] = setting.check(read_number(value, setting.unit))
+        except SettingError as error:
+            raise UsageError(f"--setting: {name}: {error}") from None
+    return found
