@@ -4,8 +4,9 @@
     echoframe compare --against ncat='python3 examples/peers/ncat_server.py {port}'
 
 What it runs is `ncat -k -l 127.0.0.1 7100 -e /bin/cat`, with a higher --max-conns. What
-that means: its backlog is 10, and cannot be chosen. What it has not yet sent back is lost
-when the other side ends its own (before ncat 7.96). From about 128 KiB on their way,
+that means: its backlog is 10, and cannot be chosen, so of 50 who come at the same moment
+about half are turned away, and try again after a second. What it has not yet sent back is
+lost when the other side ends its own (before ncat 7.96). From about 128 KiB on their way,
 ncat and cat can wait for each other, for ever: it is for small messages. And when ncat is
 told to end, the processes of open connections stay; so this file stays too, to end them
 all, and the memory of one Python is in what is measured.
