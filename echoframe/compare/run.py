@@ -194,7 +194,10 @@ class _Run:
                     for count in self._counts(work)
                     if (key := (subject.name, work.name, count)) in self._cells
                 ]
-                if not cells or self._late():
+                if not cells:
+                    continue
+                if self._late():
+                    self._give_up(cells)
                     continue
                 try:
                     servers[subject.name] = self._start(subject, group)
@@ -267,8 +270,7 @@ class _Run:
             if cell.failure or subject.name not in servers:
                 continue
             if self._late():
-                self._result.complete = False
-                cell.failure = "" if cell.rounds else "not measured: the time was up"
+                self._give_up([cell])
                 continue
             self._progress(self._done, self._slots, f"{work.name} {subject.name} {count}")
             server = servers[subject.name]
@@ -282,19 +284,23 @@ class _Run:
                 if isinstance(error, LoadFailed):
                     raise
             if server.ended and not work.stops:
-                self._fail([cell], server.why())
-                del servers[subject.name]
-                self._fail(
-                    [
-                        one
-                        for one in self._result.cells
-                        if one.subject == subject.name
-                        and not one.rounds
-                        and not one.failure
-                        and self._result.task(one.task).handler == self._handler(work)
-                    ],
-                    f"its server has died under {work.name}: {cell.failure}",
-                )
+                self._bury(servers.pop(subject.name), cell)
+
+    def _bury(self, server: Server, cell: Cell) -> None:
+        # What it was to serve later, it will not.
+        cell.failure = server.why()
+        server.stop()
+        handler = self._result.task(cell.task).handler
+        self._fail(
+            [
+                one
+                for one in self._result.cells
+                if one.subject == cell.subject
+                and not one.rounds
+                and self._result.task(one.task).handler == handler
+            ],
+            f"its server has died under {cell.task}: {cell.failure}",
+        )
 
     def _measure(self, loaders: Loaders, server: Server, cell: Cell, work: Workload) -> None:
         words = _words(self._order, self._handler(work), work)
@@ -322,6 +328,10 @@ class _Run:
     def _late(self) -> bool:
         budget = self._order.budget
         return budget is not None and time.monotonic() - self._began > budget
+
+    def _give_up(self, cells: list[Cell]) -> None:
+        self._result.complete = False
+        self._fail([cell for cell in cells if not cell.rounds], "not measured: the time was up")
 
     def _fail(self, cells: list[Cell], why: str) -> None:
         for cell in cells:

@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import resource
+import signal
 import socketserver
 import struct
 import sys
@@ -51,6 +52,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return COULD_NOT_START
     with server:
+        # From the moment that the address is known, the end may come.
+        signal.signal(signal.SIGTERM, lambda *_: server.stop())
         before = _used()
         facts = {"address": str(server.address), "runs_on": server.runs_on}
         os.write(answers, json.dumps(facts).encode() + b"\n")
