@@ -13,7 +13,7 @@ from ..compare.workload import WORKLOADS
 from ..errors import EchoframeError, SettingError
 from .exports import Exports, add_exports
 from .failure import CommandFailed, UsageError
-from .measuring import add_measuring, order_of, progress_on, workloads
+from .measuring import add_measuring, check_handler, order_of, progress_on, workloads
 from .parsing import Parser, read_place
 
 __all__ = ["EXAMPLE", "parser", "run"]
@@ -52,6 +52,7 @@ def parser() -> Parser:
 def run(given: Any) -> int:
     """Measure and tell."""
     place = read_place(given.address)
+    check_handler(given.handler)
     exports = Exports.of(given)
     names = workloads([given.workload] if given.workload else ["echo"])
     if len(names) != 1 or names[0] not in _known():

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..compare.run import Order, compare
 from ..compare.workload import DEFAULTS, WORKLOADS
-from ..errors import EchoframeError, SettingError
+from ..errors import SettingError
 from ..servers import MODELS, SETTINGS, model_class
 from .exports import Exports, add_exports
 from .failure import UsageError, near
-from .measuring import add_measuring, duration, order_of, progress_on, workloads
+from .measuring import add_measuring, check_handler, duration, order_of, progress_on, workloads
 from .parsing import Parser, read_number
 
 __all__ = ["EXAMPLE", "parser", "run"]
@@ -132,7 +132,7 @@ def _order(given: Any) -> Order:
     thorough = given.thorough
     names = workloads(given.workload)
     if given.handler is not None:
-        _check_handler(given.handler)
+        check_handler(given.handler)
     if thorough and not names:
         names = list(WORKLOADS)
     if order.rate is not None and any(WORKLOADS[name].way == "crowd" for name in names or DEFAULTS):
@@ -161,15 +161,6 @@ def _budget(given: Any) -> float:
     if given.budget is not None:
         return duration(given.budget, "--budget")
     return BUDGET_THOROUGH if given.thorough else BUDGET
-
-
-def _check_handler(handler: str) -> None:
-    from ..handlers import registry
-
-    try:
-        registry.resolve(handler)
-    except EchoframeError as error:
-        raise UsageError(str(error)) from None
 
 
 def _models(texts: list[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from ..handlers import registry
 from .failure import UsageError, near
 from .parsing import Parser, read_int, read_number
 
-__all__ = ["add_measuring", "order_of", "progress_on"]
+__all__ = ["add_measuring", "check_handler", "duration", "order_of", "progress_on", "workloads"]
 
 # Whoever asks for more has mistyped.
 MOST_CONNECTIONS = 1_000_000
@@ -80,6 +80,14 @@ def order_of(given: Any, command: str) -> Order:
         processes=_count(given.processes, "--processes"),
         command=command,
     )
+
+
+def check_handler(handler: str) -> None:
+    """Find out whether there is such a handler. Errors: UsageError."""
+    try:
+        registry.resolve(handler)
+    except EchoframeError as error:
+        raise UsageError(str(error)) from None
 
 
 def workloads(texts: list[str] | None) -> list[str]:

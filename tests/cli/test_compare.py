@@ -1,0 +1,240 @@
+"""compare and bench: what is asked wrongly is said before anything is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echoframe.cli import main
+from echoframe.compare.result import Result
+from echoframe.testing import running
+
+from .programs import PATIENCE, command, run, started, surroundings
+
+QUICK = ["-n", "1", "-d", "50ms", "-c", "2", "-q", "--no-page"]
+
+
+def messages() -> list[bytes]:
+    return [b"one", b"two"]
+
+
+def odd_messages() -> int:
+    return 3
+
+
+def is_upper(message: bytes, reply: bytes) -> bool:
+    return reply == message.upper()
+
+
+HERE = "tests.cli.test_compare"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ekko"], "unknown handler 'ekko'; known: "),
+        (["tests.cli.nowhere:x"], "tests.cli.nowhere"),
+        (["-m", "thraed"], "unknown model 'thraed'; did you mean 'thread'"),
+        (["--workload", "wiat"], "there is no 'wiat'; did you mean wait"),
+        (["-c", "fifty"], "--connections: takes a whole number, not 'fifty'"),
+        (["-c", "0"], "--connections: takes 1 or more, not 0"),
+        (["-c", "10,10000000"], "is more than 1000000"),
+        (["-n", "0"], "--rounds: takes 1 or more, not 0"),
+        (["-d", "soon"], "--duration: takes a time, as in 2, 0.5 or 500ms, not 'soon'"),
+        (["-d", "0"], "--duration: 0 is not between 0.01 seconds and a day"),
+        (["--rate", "0"], "--rate: takes more than 0, not 0"),
+        (["--rate", "10", "--workload", "wait"], "--rate plans a stream of messages"),
+        (["--message", "a", "--messages", "b"], "give one of them"),
+        (["--messages", "/no/such/file"], "--messages: /no/such/file: No such file"),
+        (["--messages", f"{HERE}:odd_messages"], "gives no messages"),
+        (["--messages", os.devnull], "gives no message at all"),
+        (["--check", "is_upper"], "--check: takes module:function, not 'is_upper'"),
+        (["--check", f"{HERE}:isupper"], "--check:"),
+        (["--check", f"{HERE}:HERE"], "--check:"),
+        (["--framing", "lines"], "--framing:"),
+        (["--pipeline", "none"], "--pipeline: takes a whole number"),
+        (["--against", "mine"], "--against: takes NAME=COMMAND, not 'mine'"),
+        (["--against", "mine=./mine"], "write {port} into './mine'"),
+        (["--against", "loop=./mine {port}"], "the name 'loop' is taken"),
+        (["--against", "mine=./mine '{port}"], "is no command"),
+        (["--transport", "tpc"], "--transport: takes tcp, unix, tls, udp, not 'tpc'; did you mean"),
+        (["--transport", "tls"], "need each other"),
+        (["--transport", "tls", "--tls-cert", "/no/cert"], "/no/cert cannot be read"),
+        (["--transport", "udp", "--against", "m=./m {port}"], "--against is for tcp"),
+        (["--setting", "treads=3"], "not 'treads=3'; did you mean 'threads'"),
+        (["--setting", "threads=many"], "--setting: threads:"),
+        (["--budget", "-1"], "--budget:"),
+        (["--export-json", "/no/such/folder/x.json"], "/no/such/folder/x.json"),
+        (["--fail-if", "p99>"], "--fail-if:"),
+        (["--baseline", "/no/such/file"], "--baseline:"),
+        (["--json", "--export-json", "x"], "give one of them"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(
+    words: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["compare", *words]) == 2
+    said = capsys.readouterr()
+    assert sentence.replace("'", "") in said.err.replace("'", "")
+    assert said.err.startswith("echoframe: ")
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["somewhere:99999"], "port 99999"),
+        (["127.0.0.1:1", "--workload", "drain"], "--workload: takes one of echo"),
+        (["127.0.0.1:1", "--handler", "ekko"], "ekko"),
+        ([], "ADDRESS"),
+    ],
+)
+def test_bench_says_so_too(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_comparison_from_end_to_end(tmp_path: Path) -> None:
+    done = run(
+        "compare",
+        "-m",
+        "thread,loop",
+        "--workload",
+        "echo,wait",
+        *QUICK,
+        "--export-json",
+        "run.json",
+        "--export-csv",
+        "run.csv",
+        "--export-markdown",
+        "run.md",
+        "--fail-if",
+        "errors>0",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b""
+    out = done.stdout.decode()
+    for part in ("echo: ", "wait: ", "thread", "loop", "has its reply", "Verdict"):
+        assert part in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.csv", "run.json", "run.md"]
+    result = Result.from_json((tmp_path / "run.json").read_text())
+    assert [(one.task, one.subject) for one in result.cells] == [
+        ("echo", "thread"),
+        ("echo", "loop"),
+        ("wait", "thread"),
+        ("wait", "loop"),
+    ]
+
+
+def test_the_page_is_written_beside_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason="the page needs plotly: pip install it")
+    words = ["compare", "-m", "loop", "--workload", "echo", "-n", "1", "-d", "50ms", "-c", "1"]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"The page: {tmp_path.resolve()}/echoframe-compare.html" in done.stdout.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["echoframe-compare.html"]
+    assert done.stderr.decode().startswith("measuring echo (1 of 1)\n")
+
+
+def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
+    done = run("compare", "--json", "-m", "loop", "--workload", "echo", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["cells"][0]["subject"] == "loop"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_of_ones_own_and_a_check(tmp_path: Path) -> None:
+    for messages_of, kind in ((f"{HERE}:messages", 0), ("words.txt", 0)):
+        (tmp_path / "words.txt").write_bytes(b"one\ntwo\n")
+        done = run(
+            "compare",
+            "--json",
+            "upper",
+            "-m",
+            "thread",
+            "--workload",
+            "echo",
+            *QUICK,
+            "--messages",
+            messages_of,
+            "--check",
+            f"{HERE}:is_upper",
+            cwd=tmp_path,
+        )
+        assert done.returncode == kind, done.stderr.decode()
+        [one] = Result.from_json(done.stdout.decode()).cells
+        assert one.rounds[0].messages > 0
+        assert not one.rounds[0].errors
+
+
+def test_a_criterion_that_is_met_fails_the_command() -> None:
+    done = run("compare", "-m", "loop", "--workload", "echo", *QUICK, "--fail-if", "throughput>1")
+    assert done.returncode == 1
+    assert b"throughput" in done.stderr
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    words = ["compare", "-m", "loop", "--workload", "echo", "-d", "0.05", "-c", "1"]
+    with started(
+        *words,
+        "-n",
+        "10000",
+        "--no-page",
+        "--export-json",
+        "run.json",
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"measuring echo (1 of 10000)\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert b"interrupted" in out
+    assert not Result.from_json((tmp_path / "run.json").read_text()).complete
+
+
+def test_bench_measures_and_tells() -> None:
+    with running("echo", "thread") as up:
+        done = run("bench", str(up.address), "-c", "1,2", "-n", "1", "-d", "50ms", "-q")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"messages" in done.stdout
+    assert done.stderr == b""
+
+
+def test_bench_of_nobody_is_a_failure() -> None:
+    with running("echo", "thread") as up:
+        place = str(up.address)
+    done = run("bench", place, "-n", "1", "-d", "50ms", "-c", "1", "-q")
+    assert done.returncode == 1
+    assert b"refused" in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_it_runs_without_anything_installed() -> None:
+    # -S: no site-packages, and so no psutil, rich or plotly.
+    done = subprocess.run(
+        [sys.executable, "-S", *command("compare", "-m", "loop", "--workload", "echo", *QUICK)[1:]],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        env=surroundings(),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"echoframe[sys]" in done.stdout
