@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from .certificates import Certificates
+
+
+def pytest_configure() -> None:
+    # A shell has what it starts in the background ignore Ctrl-C, and all that starts in
+    # turn; the tests are about programs that do not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
