@@ -4,7 +4,7 @@
     subjects       loaders       the servers' processes │ the load's processes
     subject        load          what runs in one       │ what runs in one
     terminal  page  tables       a result as text, as a page, as CSV and Markdown
-    verdict   timeline           in words │ who waited and who was served
+    verdict  timeline  drawings  in words │ who waited, as characters │ as plotly's traces
     figures                      medians, spreads, differences
     result    workload           what came out │ what is asked, both plain data
     histogram
