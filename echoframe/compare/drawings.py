@@ -18,9 +18,10 @@ from typing import Any
 from .figures import Figures, Spread, figures
 from .histogram import BEHIND
 from .result import Cell, Person, Result, Subject, Task
+from .units import duration, size
 from .workload import CHURN, CROWD, HOLD, WORKLOADS
 
-__all__ = ["Drawing", "Look", "Sheet", "count", "draw", "duration", "size"]
+__all__ = ["Drawing", "Look", "Sheet", "count", "draw"]
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,6 @@ def count(amount: float) -> str:
         if amount >= over:
             return _three(amount / by) + unit
     return f"{amount:,.0f}" if amount == int(amount) else _three(amount)
-
-
-def duration(seconds: float) -> str:
-    """Say a time: 850 ns, 42.5 µs, 3.10 ms, 1.20 s."""
-    for over, by, unit in ((0.9995, 1.0, "s"), (999.5e-6, 1e-3, "ms"), (999.5e-9, 1e-6, "µs")):
-        if seconds >= over:
-            return f"{_three(seconds / by)} {unit}"
-    return f"{_three(seconds * 1e9)} ns" if seconds else "0 s"
-
-
-def size(amount: float) -> str:
-    """Say how much memory: 900 B, 1.50 KiB, 20.0 MiB."""
-    for over, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if amount >= over * 0.9995:
-            return f"{_three(amount / over)} {unit}"
-    return f"{amount:,.0f} B"
 
 
 @dataclass

@@ -27,14 +27,13 @@ from .drawings import (
     Sheet,
     count,
     draw,
-    duration,
     rate_of,
     reach,
     said_of,
-    size,
 )
 from .figures import PERCENTILES, Spread, differ
 from .result import Result, Task
+from .units import duration, size
 from .workload import CROWD, HOLD
 
 __all__ = ["numbers_of", "render"]

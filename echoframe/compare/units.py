@@ -46,8 +46,10 @@ def _scaled(value: float, *units: tuple[float, str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, as in 85.0 µs, 1.20 ms, 420 ms and 3.00 s."""
-    return _scaled(seconds, (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
+    """A time, as in 850 ns, 85.0 µs, 1.20 ms, 420 ms and 3.00 s."""
+    if not seconds:
+        return "0 s"
+    return _scaled(seconds, (1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
 def brief(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from echoframe.compare.drawings import ROWS, Drawing, Sheet, count, draw, duration, size
+from echoframe.compare.drawings import ROWS, Drawing, Sheet, count, draw
 from echoframe.compare.figures import figures
 from echoframe.compare.histogram import BEHIND, Histogram
 from echoframe.compare.result import Person, Result, Subject
@@ -26,28 +26,6 @@ def drawn(result: Result, task: str, connections: int) -> dict[str, Drawing]:
 )  # fmt: skip
 def test_amounts_are_said_in_three_figures(amount: float, said: str) -> None:
     assert count(amount) == said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0 s"), (8.5e-7, "850 ns"), (999.6e-9, "1.00 µs"), (42.5e-6, "42.5 µs"),
-        (999.6e-6, "1.00 ms"), (0.0031, "3.10 ms"), (0.9996, "1.00 s"), (1234, "1,234 s"),
-    ],
-)  # fmt: skip
-def test_times_are_said_in_three_figures(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("amount", "said"),
-    [
-        (0, "0 B"), (900, "900 B"), (1536, "1.50 KiB"), (1023.8 * 1024, "1.00 MiB"),
-        (5 << 30, "5.00 GiB"),
-    ],
-)  # fmt: skip
-def test_sizes_are_said_in_three_figures(amount: float, said: str) -> None:
-    assert size(amount) == said
 
 
 def test_bars_are_the_medians_and_their_whiskers_the_spread() -> None:
