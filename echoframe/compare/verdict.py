@@ -521,7 +521,9 @@ def _cores_used(where: str, rows: list[_Row]) -> list[str]:
     verb = "computes" if len(several) == 1 else "compute"
     text = f"{where}: {most} {verb} on more than one core"
     if one:
-        text += f"; {listed(one)} on one at a time, as the interpreter lock has it"
+        text += f"; {listed(one)} on one at a time"
+        if "thread" in one or "pool" in one:
+            text += ", since the threads of one interpreter take turns"
     return [text + "."]
 
 
