@@ -156,6 +156,30 @@ def test_an_axis_is_told_at_its_end_and_who_leads_before() -> None:
     assert "thread loses 30 % from 1 to 100" in text
 
 
+def test_whose_ratio_is_the_same_share_it() -> None:
+    made = result(
+        Cell("thread", "echo", 50, five(10_000)),
+        Cell("pool", "echo", 50, five(10_010)),
+        Cell("loop", "echo", 50, five(20_000)),
+    )
+    assert "2.0 times pool and thread." in about("echo", made)
+
+
+def test_who_leads_with_several_numbers_is_said_once() -> None:
+    cells = [
+        Cell(name, "echo", count, five(rate))
+        for name, rate in (("loop", 20_000), ("fork", 10_000))
+        for count in (1, 10, 100)
+    ]
+    text = " ".join(verdict(result(*cells)))
+    assert "echo with fewer connections, in front: loop with 1 and 10." in text
+
+
+def test_one_server_alone_has_its_figure_told() -> None:
+    made = result(Cell("loop", "echo", 50, five(20_000)))
+    assert about("echo", made) == ("echo with 50 connections: loop: 20,000 messages a second.")
+
+
 def test_unfairness_is_told() -> None:
     made = result(Cell("loop", "echo", 50, five(10, fairness=0.3)))
     assert any("unevenly (fairness 0.30" in one for one in verdict(made))
@@ -259,6 +283,39 @@ def test_asked_by_the_clock_the_tail_is_compared() -> None:
     assert any("an open loop" in one for one in verdict(made))
 
 
+def test_who_alone_kept_up_with_the_clock() -> None:
+    made = result(
+        Cell("loop", "rated", 50, five(10_000, latency=1e-3)),
+        Cell("single", "rated", 50, five(4_000, bound=True)),
+        tasks=[RATED],
+    )
+    text = about("rated", made)
+    assert "loop kept up with the plan, with a p99 of 1.97 ms" in text
+    assert "single (4,000, the load generator was at its end)" in text
+
+
+def test_equal_memory_is_said_to_be() -> None:
+    cells = [
+        Cell(name, "idle", 100, rounds(1, memory=10_000_000 + 100 * each, memory_before=10_000_000))
+        for name, each in (("thread", 20_480), ("loop", 20_500))
+    ]
+    assert "about 20.0 KiB of memory a connection on all" in (
+        about("idle", result(*cells, tasks=[IDLE]))
+    )
+
+
+def test_a_foreign_server_in_a_crowd_is_timed_and_not_guessed_about() -> None:
+    foreign = crowd("other", 20)
+    for person in foreign.timeline:
+        person.began = person.ended = None
+    text = about("wait", result(crowd("single", 1), foreign, tasks=[WAIT]))
+    assert "on other the last has its reply after 20.2 ms" in text
+    alone = copy.deepcopy(foreign)
+    alone.subject = "another"
+    text = about("wait", result(foreign, alone, tasks=[WAIT]))
+    assert "no difference between other and another" in text
+
+
 def test_a_closed_loop_says_what_it_hides() -> None:
     made = result(Cell("loop", "echo", 50, five(10)))
     assert any("a closed loop" in one and "--rate" in one for one in verdict(made))
@@ -299,6 +356,16 @@ def test_the_machine_is_part_of_the_verdict() -> None:
     assert any("shared 1 core, so no model could" in one for one in verdict(made))
 
 
+def test_pinned_alone_or_of_unknown_size() -> None:
+    made = result(Cell("loop", "echo", 50, five(10, others=0.01)))
+    assert any("2 cores, which other programs left alone" in one for one in verdict(made))
+    made.environment["pinned"] = True
+    assert any("pinned to their own" in one for one in verdict(made))
+    made.environment.clear()
+    made.cells[0].rounds[0].others = 0.5
+    assert "Other programs took up to 50 % of the cores meanwhile." in verdict(made)
+
+
 # ------------------------------------------------------------------ old and new
 
 
@@ -316,6 +383,17 @@ def test_changes_are_told_and_what_is_the_same() -> None:
         "echo with 50 connections, fork: nothing to compare; now: it has died.",
         "echo with 50 connections, aio: no difference.",
     ]
+
+
+def test_changes_of_a_crowd_and_of_single_rounds() -> None:
+    old, new = result(crowd("pool", 20), tasks=[WAIT]), result(crowd("pool", 4), tasks=[WAIT])
+    assert changes(new, old) == [
+        "wait with 20 connections, pool: the time until the last of a crowd was served is 100 ms "
+        "instead of 20.2 ms (5.0 times as much)."
+    ]
+    old = result(Cell("loop", "echo", 50, rounds(10)))
+    new = result(Cell("loop", "echo", 50, rounds(90)))
+    assert "cannot be told (one round" in changes(new, old)[0]
 
 
 def test_changes_of_a_held_back_server_are_not_guessed() -> None:
@@ -379,7 +457,8 @@ def test_a_handler_that_computes_is_for_processes() -> None:
     text = advice(cpu=0.005)
     assert "prefork with 2 workers does up to 400 messages a second on 2 cores" in text
     assert "up to 200 messages a second, however many threads" in text
-    assert "fork" in text
+    assert "fork does nearly as much" in text
+    assert "fork pays as well if conversations are long" in advice(cpu=0.002)
 
 
 def test_with_one_core_nothing_computes_side_by_side() -> None:
@@ -398,12 +477,16 @@ def test_an_asynchronous_handler_is_for_aio() -> None:
     assert "for aio" in text
     assert "up to 3,300 messages a second" in text
     assert "pool" not in text
+    text = advice(wait=0.001, cpu=0.01, asynchronous=True)
+    assert "While it computes 10 ms, nobody else is answered; prefork with aio" in text
 
 
 def test_a_handler_class_keeps_its_thread() -> None:
     text = advice(wait=0.05, keeps=True)
     assert "a pool with as many threads as connections at once" in text
     assert "loop and aio cannot serve it" in text
+    text = advice(cpu=0.01, keeps=True)
+    assert "threads share one core (up to 100 messages a second); fork, and prefork" in text
 
 
 @pytest.mark.parametrize(
