@@ -118,3 +118,6 @@ def test_all_at_the_same_moment_is_no_division_by_zero() -> None:
     cell = crowd("loop", 20)
     cell.timeline = [Person(0.0), Person(0.0, 0.0, 0.0, 0.0)]
     assert "never" in "\n".join(drawn(cell))
+    # A damaged file's.
+    cell.timeline = [Person(-1.0, -1.0, -1.0, -1.0)]
+    assert drawn(cell)
