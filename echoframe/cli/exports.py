@@ -16,7 +16,7 @@ from typing import Any
 
 from ..compare.criteria import Criterion, check, parse
 from ..compare.result import Result, ResultError
-from ..errors import SettingError
+from ..errors import EchoframeError, SettingError
 from .failure import CommandFailed, UsageError
 from .log import wants_colour
 from .parsing import Parser, read_int
@@ -167,7 +167,12 @@ class Exports:
     def _write(self, results: Sequence[Result], titles: Sequence[str]) -> list[str]:
         failures = []
         for kind, path in self.paths.items():
-            text = _KINDS[kind](results, titles)
+            try:
+                text = _KINDS[kind](results, titles)
+            except EchoframeError as error:
+                # What was measured is worth more than one of its pictures.
+                failures.append(f"cannot write {path}: {error}")
+                continue
             if path == STDOUT:
                 print(text, end="")
                 continue
@@ -232,11 +237,12 @@ def _markdown(results: Sequence[Result], titles: Sequence[str]) -> str:
 def _html(results: Sequence[Result], titles: Sequence[str]) -> str:
     from importlib import import_module
 
-    from ..compare.verdict import recommend, verdict
+    from ..compare.verdict import changes, recommend, verdict
 
-    sentences: list[str] = []
-    if len(results) == 1:
-        sentences = [*verdict(results[0]), *recommend(results[0])]
+    sentences = [*verdict(results[0]), *recommend(results[0])] if len(results) == 1 else []
+    for number, result in enumerate(results[1:], 1):
+        name = f"{titles[number]}: " if len(results) > 2 and number < len(titles) else ""
+        sentences += [f"{name}{one}" for one in changes(result, results[0])]
     text: str = import_module("echoframe.compare.page").render(results, titles, sentences)
     return text
 

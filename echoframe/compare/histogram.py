@@ -16,6 +16,9 @@ __all__ = ["Histogram"]
 BITS = 6
 STEPS = 1 << BITS
 
+# The bucket behind all that are used: 2**63 nanoseconds are 292 years.
+LAST = 64 * STEPS
+
 # Behind a percentile must be so many slower ones, or it is one outlier's story.
 BEHIND = 10
 
@@ -64,6 +67,7 @@ class Histogram:
 
         None if too few were counted for that: behind it must be ten that took longer.
         """
+        # Rounded: a thousandth of 10,000 is ten, and in floats a little less.
         if round(self.total * (100 - percent) / 100, 6) < BEHIND:
             return None
         wanted = self.total * percent / 100
@@ -97,4 +101,7 @@ class Histogram:
         """Read what to_json() gave."""
         counts: Iterable[tuple[int, int]] = data["counts"]  # type: ignore[assignment]  # see to_json
         longest: float = data["longest"]  # type: ignore[assignment]  # see to_json
+        # A bucket of years would be a number of many pages.
+        if not all(0 <= bucket < LAST and count >= 0 for bucket, count in counts) or longest < 0:
+            raise ValueError("a histogram counts what cannot be")
         return cls([(bucket, count) for bucket, count in counts], longest)

@@ -174,7 +174,7 @@ class Result:
     def from_json(cls, text: str, name: str = "the file") -> Result:
         """Read what to_json() gave, now or in an earlier version. Errors: ResultError."""
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_no_number)
             schema = data.pop("schema")
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise ResultError(
@@ -190,6 +190,10 @@ class Result:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ResultError(f"{name} is damaged: {error}") from None
         return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no figure")
 
 
 def _plainly(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -213,7 +217,35 @@ def _read(kind: Any, data: dict[str, Any]) -> Any:
             found[name] = Histogram.from_json(value)
         elif part is not None:
             found[name] = [_read(part, one) for one in value]
+        else:
+            _check(name, known[name].type, value)
     return kind(**found)
+
+
+# What may stand in a plain field, by its annotation.
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "None": (type(None),),
+    "dict": (dict,),
+    "list": (list,),
+}
+
+
+def _check(name: str, annotation: str, value: Any) -> None:
+    # Programs that show a result rely on what it is made of.
+    kinds = [one.partition("[")[0] for one in annotation.split(" | ")]
+    fits = any(isinstance(value, _PLAIN[kind]) for kind in kinds)
+    if fits and isinstance(value, bool):
+        fits = "bool" in kinds
+    if fits and annotation == "dict[str, int]":
+        fits = all(isinstance(one, int) for one in value.values())
+    if fits and annotation == "list[str]":
+        fits = all(isinstance(one, str) for one in value)
+    if not fits:
+        raise ValueError(f"{name} is {value!r:.40}")
 
 
 _PARTS.update(

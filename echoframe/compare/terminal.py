@@ -75,6 +75,7 @@ class _Page:
         self.width = width
         self.colour = colour
         self.lines: list[str] = []
+        self._noted: set[str] = set()
 
     def paint(self, text: str, style: str) -> str:
         return paint(text, style, self.colour)
@@ -82,6 +83,12 @@ class _Page:
     def say(self, sentence: str, style: str = "") -> None:
         for line in wrap(sentence, self.width):
             self.lines.append(self.paint(line, style) if style else line)
+
+    def note(self, sentence: str) -> None:
+        """Explain something, if that has not been done yet."""
+        if sentence not in self._noted:
+            self._noted.add(sentence)
+            self.say(sentence)
 
     def gap(self) -> None:
         if self.lines and self.lines[-1]:
@@ -185,7 +192,9 @@ def _table(page: _Page, found: Sheet) -> None:
             for column, width in zip(columns, widths, strict=True)
         ]
         page.lines.append(_GAP.join([name, *row]).rstrip())
-    for note in (*footnotes(columns), *found.notes):
+    for note in footnotes(columns):
+        page.note(note)
+    for note in found.notes:
         page.say(note)
 
 
@@ -246,9 +255,9 @@ def _matrices(page: _Page, result: Result, task: Task, counts: list[int]) -> Non
     shown = _beside(page, subjects, [block for block in blocks if block])
     signs = "".join(line for block in shown for line in block)
     if "≥" in signs:
-        page.say(BOUND_NOTE)
+        page.note(BOUND_NOTE)
     if "!" in signs:
-        page.say("! not everybody was served, or there were errors.")
+        page.note("! not everybody was served, or there were errors.")
     for name in subjects:
         for one in counts[:-1]:
             # The last ones have a table of their own.
@@ -369,7 +378,7 @@ def _side_by_side(
     ]
     shown = _beside(page, subjects, [block for block in blocks if block])
     if any("=" in line for block in shown for line in block):
-        page.say("= the rounds show no difference.")
+        page.note("= the rounds show no difference.")
 
 
 def _block(

@@ -51,7 +51,7 @@ def _drawing(task: Task, cells: Sequence[Cell], width: int, colour: bool, most: 
     end = max(_last(person) for cell in cells for person in cell.timeline)
     room = min(max(len(clean(cell.subject)) for cell in cells), max(12, width // 5))
     last = max(len(_when(person)) for cell in cells for person in cell.timeline)
-    axis = _Axis(end or 1e-6, width - room - last - 6)
+    axis = _Axis(max(end, 1e-6), width - room - last - 6)
     name = clean(task.name)
     lines = wrap(f"{name}: {clean(task.what)}", width)
     lines[0] = paint(name, "title", colour) + lines[0][len(name) :]

@@ -521,7 +521,9 @@ def _cores_used(where: str, rows: list[_Row]) -> list[str]:
     verb = "computes" if len(several) == 1 else "compute"
     text = f"{where}: {most} {verb} on more than one core"
     if one:
-        text += f"; {listed(one)} on one at a time, as the interpreter lock has it"
+        text += f"; {listed(one)} on one at a time"
+        if "thread" in one or "pool" in one:
+            text += ", since the threads of one interpreter take turns"
     return [text + "."]
 
 
@@ -655,10 +657,10 @@ def _changed(task: Task, cell: Cell, before: Cell) -> tuple[list[str], bool]:
         told = True
         if changed:
             text = _named(task, measure, value)
-            more = "more" if value > old else "less"
-            said.append(
-                f"{text} instead of {measure.text(old)} ({share(abs(value / old - 1))} {more})"
-            )
+            more = f"{share(abs(value / old - 1))} {'more' if value > old else 'less'}"
+            if value >= 2 * old:
+                more = f"{times(value / old)} times as much"
+            said.append(f"{text} instead of {measure.text(old)} ({more})")
     return said, told
 
 
@@ -754,8 +756,6 @@ def _rate(wait: float, cpu: float, at_once: int, processes: int = 1) -> float:
 
 def _rated(wait: float, cpu: float, at_once: int, processes: int = 1) -> str:
     rate = _rate(wait, cpu, at_once, processes)
-    if rate >= 1e9:
-        return "as many messages a second as arrive"
     # Two digits: it is a rule, and no measurement.
     rate = float(f"{rate:.2g}")
     return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
