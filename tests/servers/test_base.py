@@ -24,6 +24,7 @@ from echoframe.servers import base as base_module
 from echoframe.testing import running
 
 from ..helpers import (
+    DEADLINE,
     HAS_IPV6,
     Log,
     Notes,
@@ -427,9 +428,18 @@ def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: st
 
 @with_handler_classes
 def test_a_silent_handler_class_is_cut(model: str) -> None:
-    with running(Upper, model, idle_timeout=0.1) as up, raw_connection(up) as peer:
-        assert ask(peer, b"hello") == b"HELLO"
-        assert read_to_end(peer) == b""
+    said, patience = b"", 0.1
+    # Again, if this machine stood still before it could say a word.
+    while not said and patience < DEADLINE:
+        with (
+            running(Upper, model, idle_timeout=patience) as up,
+            raw_connection(up) as peer,
+            contextlib.suppress(ConnectionError),
+        ):
+            peer.sendall(b"hello\n")
+            said = read_to_end(peer)
+        patience *= 4
+    assert said == b"HELLO\n"
 
 
 # --------------------------------------------------------------------- the hooks
