@@ -147,7 +147,8 @@ def _memory_each(cell: Cell) -> float | None:
     for one in cell.rounds[:1]:
         if one.memory is not None and one.memory_before is not None:
             served = cell.connections - one.unserved
-            if served > 0:
+            # Of a few, it would be what the server needs whoever comes.
+            if served > one.unserved:
                 return max((one.memory - one.memory_before) / served, 0.0)
     return None
 

@@ -54,6 +54,8 @@ class Task:
     rate: float | None = None
     # The other clients, in words; "" if there are none.
     beside: str = ""
+    # The server is told to stop in the middle, and it is about that.
+    stops: bool = False
 
 
 @dataclass

@@ -349,7 +349,7 @@ class _Run:
         facts["keeps_worker"] = whole
         facts["asynchronous"] = runs_async(getattr(found, "on_message", found))
         model = "aio" if facts["asynchronous"] else "single"
-        work = Workload("alone", "one client", handler, (Clients(1),), seconds=0.3)
+        work = Workload("alone", "one client", "", handler, (Clients(1),), seconds=0.3)
         try:
             server = self._start(Subject(model, model), [work])
         except SubjectFailed:
@@ -440,13 +440,15 @@ def _groups(works: list[Workload], order: Order) -> list[list[Workload]]:
 
 def _task(work: Workload, order: Order) -> Task:
     beside = [one for one in work.clients if not one.measured]
+    ours = work.asked and order.handler in (None, work.handler) and not order.messages
     return Task(
         work.name,
-        work.what,
+        f"{work.what}, {work.asked}" if ours else work.what,
         order.handler or work.handler,
         work.way,
         order.rate,
         f"beside {sum(one.count for one in beside)} others" if beside else "",
+        work.stops,
     )
 
 

@@ -44,8 +44,9 @@ class Workload:
     """Clients, and what they ask."""
 
     name: str
-    # A sentence for people.
+    # What clients do, for people, and what they ask the handler for if it is ours.
     what: str
+    asked: str
     handler: str
     clients: tuple[Clients, ...]
     # Seconds that one round is measured, if nobody says otherwise.
@@ -89,6 +90,7 @@ WORKLOADS = {
         Workload(
             "echo",
             "each client stays and asks again and again",
+            "",
             "echo",
             (Clients(50),),
             axis=(1, 10, 100, 1000),
@@ -96,20 +98,23 @@ WORKLOADS = {
         Workload(
             "churn",
             "a connection for each message",
+            "",
             "echo",
             (Clients(50, CHURN),),
             axis=(1, 10, 100, 1000),
         ),
         Workload(
             "wait",
-            "20 clients come at once, each asks for one wait of 20 ms",
+            "all clients come at once, and each asks once",
+            "for a wait of 20 ms",
             "wait",
             (Clients(20, CROWD, (b"20",)),),
             drawn=True,
         ),
         Workload(
             "work",
-            "4 clients, each asks three times for 10 ms of CPU, goes and comes again",
+            "each client asks three times, goes and comes again",
+            "for 10 ms of CPU",
             "work",
             # Who stayed would have to stay where it came first, and four who come at
             # once may all come to one of the workers of prefork.
@@ -118,40 +123,46 @@ WORKLOADS = {
         ),
         Workload(
             "idle",
-            "1,000 clients ask once, stay, and say nothing more",
+            "each client asks once, stays, and says nothing more",
+            "",
             "echo",
             (Clients(1000, HOLD),),
         ),
         Workload(
             "mixed",
-            "20 clients with short questions, beside 2 who ask for 50 ms of CPU each time",
+            "clients with short questions, beside 2 with long ones",
+            "for 50 ms of CPU",
             "work",
             (Clients(20, TALK, (b"0",)), Clients(2, CHURN, (b"50",), measured=False)),
             seconds=0.5,
         ),
         Workload(
             "slow",
-            "20 clients with short questions, beside 20 who read 64 KiB replies slowly",
+            "clients with short questions, beside 20 who read long replies slowly",
+            "",
             "echo",
             (Clients(20), Clients(20, SIP, (bytes(range(256)) * 256,), measured=False)),
         ),
         Workload(
             "burst",
-            "200 clients come at once, each asks once",
+            "very many clients come at once, and each asks once",
+            "",
             "echo",
             (Clients(200, CROWD),),
             drawn=True,
         ),
         Workload(
             "overload",
-            "100 clients with a connection for each message, where 25 may be open",
+            "a connection for each message, where 25 may be open",
+            "",
             "echo",
             (Clients(100, CHURN),),
             settings={"max_connections": 25},
         ),
         Workload(
             "drain",
-            "the server is told to stop while 50 clients talk to it",
+            "the server is told to stop while clients talk to it",
+            "",
             "echo",
             (Clients(50),),
             stops=True,
