@@ -460,11 +460,11 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
         said.append(f"{where}: some are served at a time: {some}.")
     if ways["all"]:
         names = listed(row.name for row in ways["all"])
-        first, last = (end(_finished(row) for row in ways["all"]) for end in (min, max))
+        soon, last = (end(_finished(row) for row in ways["all"]) for end in (min, max))
         verb = "serves" if len(ways["all"]) == 1 else "serve"
         after = duration(last)
-        if last > (1 + SMALL_OF_FEW) * first:
-            after = f"{duration(first)} to {after}"
+        if last > (1 + SMALL_OF_FEW) * soon:
+            after = f"{duration(soon)} to {after}"
         text = f"{where}: {names} {verb} all together: everybody has a reply after {after}"
         slow = [row for row in ways["one"] if all(_differs(row, other) for other in ways["all"])]
         if slow:
