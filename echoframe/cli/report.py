@@ -42,9 +42,10 @@ def parser() -> Parser:
 
 def run(given: Any) -> int:
     """Show them, and give the exit code."""
-    if len(given.files) > 1 and given.export_json is not None:
+    if len(given.files) > 1 and (given.json or given.export_json is not None):
+        flag = "--json" if given.json else "--export-json"
         raise UsageError(
-            f"--export-json: takes one result, and {len(given.files)} files are named; name one"
+            f"{flag}: takes one result, and {len(given.files)} files are named; name one"
         )
     if given.files.count(STDOUT) > 1:
         raise UsageError("standard input (-) can be read once; name it once")

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .figures import Figures, Spread, figures
-from .measures import MEASURES, Measure, main, stops
+from .measures import MEASURES, Measure, main, stops, what_of
 from .result import Cell, Result, Task
 from .units import clean, few, share
-from .workload import CHURN, CROWD, HOLD
+from .workload import CROWD, HOLD
 
 __all__ = [
     "AT_LEAST",
@@ -100,7 +100,7 @@ def at_least(found: Figures) -> str:
 
 def per_second(task: Task) -> tuple[str, str]:
     """Give the title of a rate, on two lines."""
-    return ("connected" if task.way == CHURN else "messages", "a second")
+    return ("connected" if what_of(task) == "connections" else "messages", "a second")
 
 
 @dataclass

@@ -189,7 +189,11 @@ def main(task: Task) -> Measure:
 
 def what_of(task: Task) -> str:
     """Give what the messages of a workload are counted as."""
-    return "connections" if task.way == CHURN else "messages"
+    if task.way != CHURN:
+        return "messages"
+    known = WORKLOADS.get(task.name)
+    stays = known is not None and any(one.measured and one.stay > 1 for one in known.clients)
+    return "messages" if stays else "connections"
 
 
 def tail(cells: list[Cell]) -> Measure | None:

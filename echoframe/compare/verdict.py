@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
 from ..servers.settings import SETTINGS
 from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
+from .histogram import Histogram
 from .measures import MEASURES, Measure, main, stops, tail, what_of
 from .result import Cell, Person, Result, Task
 from .units import brief, clean, count, duration, few, listed, share, size, times
@@ -27,6 +29,8 @@ TOO_MANY_ERRORS = 0.01
 KEPT = 0.95
 # Other programs that took more than this share of the cores were in the way.
 DISTURBED = 0.10
+# Starting takes its time: a crowd of which so much is served at once is served together.
+ALL = 0.75
 # Whoever gets less of its fair share than this is talked about.
 UNFAIR = 0.5
 
@@ -185,8 +189,7 @@ def _race(rows: list[_Row], measure: Measure) -> _Race | None:
     own = measure.each(best.cell)
     for row, other in others:
         same = not differ(own, measure.each(row.cell)) or not other or not value
-        bound = measure.name == "throughput" and (row.all.bound or (same and best.all.bound))
-        if bound:
+        if row.all.bound or (same and best.all.bound):
             race.unknown.append(row)
         elif same:
             race.equal.append(row)
@@ -209,7 +212,7 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
     fewest = min(len(row.cell.rounds) for row in (race.best, *race.equal))
     if fewest < 2 and race.equal:
         return [f"{where}: one round tells nothing about differences."]
-    at_least = "at least " if race.best.all.bound and measure.name == "throughput" else ""
+    at_least = "at least " if race.best.all.bound else ""
     if not race.worse:
         if race.unknown:
             return [_hidden(where, [race.best, *race.equal, *race.unknown])]
@@ -250,7 +253,8 @@ def _told(task: Task, measure: Measure, value: float, at_least: str = "") -> str
     if measure.name == "throughput":
         return f"{at_least}{few(value)} {what_of(task)} a second"
     if measure.name.startswith("p"):
-        return f"{measure.name} of {measure.text(value)}"
+        # What the generator adds, it adds to latency.
+        return f"{measure.name} of {'at most ' if at_least else ''}{measure.text(value)}"
     return f"{at_least}{measure.text(value)}"
 
 
@@ -373,7 +377,22 @@ def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[st
             said.append(f"{where}: {names} kept up with the plan{with_}.")
         elif measure:
             said += _compared(where, task, kept, measure)
-    return said
+    return said + _hidden_by_a_loop(where, rows)
+
+
+def _hidden_by_a_loop(where: str, rows: list[_Row]) -> list[str]:
+    """Tell whose stalls nobody would have seen who asks again only after a reply."""
+    found = []
+    for row in rows:
+        sent = sum((one.from_send for one in row.cell.rounds), Histogram())
+        seen, planned = sent.percentile(99.0), row.all.latency.get(99.0)
+        if seen and planned is not None and planned.median > 2 * seen and not row.all.bound:
+            found.append(f"{row.name} (p99 {duration(planned.median)}, not {duration(seen)})")
+    if not found:
+        return []
+    return [
+        f"{where}: asking only after each reply would have hidden the stalls of {listed(found)}."
+    ]
 
 
 def _held(where: str, rows: list[_Row]) -> list[str]:
@@ -420,7 +439,8 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
     ways: dict[str, list[_Row]] = {"one": [], "some": [], "all": []}
     for row in able:
         if (at_once := _at_once(row)) is not None:
-            way = "one" if at_once < 1.5 else "all" if at_once > connections / 2 else "some"
+            usual, most = at_once
+            way = "one" if usual < 1.5 else "all" if most >= ALL * connections else "some"
             ways[way].append(row)
     said = []
     if ways["one"] and connections > 2:
@@ -434,18 +454,21 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
         )
     if ways["some"]:
         some = listed(
-            f"{row.name} about {_at_once(row) or 0:.0f} (all by {duration(_finished(row))})"
+            f"{row.name} up to {(_at_once(row) or (0, 0))[1]} (all by {duration(_finished(row))})"
             for row in ways["some"]
         )
-        said.append(f"{where}: some are served at once: {some}.")
+        said.append(f"{where}: some are served at a time: {some}.")
     if ways["all"]:
         names = listed(row.name for row in ways["all"])
-        last = median(_finished(row) for row in ways["all"])
+        soon, last = (end(_finished(row) for row in ways["all"]) for end in (min, max))
         verb = "serves" if len(ways["all"]) == 1 else "serve"
-        text = f"{where}: {names} {verb} all together: everybody has a reply after {duration(last)}"
+        after = duration(last)
+        if last > (1 + SMALL_OF_FEW) * soon:
+            after = f"{duration(soon)} to {after}"
+        text = f"{where}: {names} {verb} all together: everybody has a reply after {after}"
         slow = [row for row in ways["one"] if all(_differs(row, other) for other in ways["all"])]
         if slow:
-            ratio = min(_finished(row) for row in slow) / max(_finished(r) for r in ways["all"])
+            ratio = min(_finished(row) for row in slow) / last
             text += f", {times(ratio)} times sooner than on {listed(row.name for row in slow)}"
         said.append(text + ".")
     if said:
@@ -482,8 +505,8 @@ def _differs(row: _Row, other: _Row) -> bool:
     return differ(measure.each(row.cell), measure.each(other.cell))
 
 
-def _at_once(row: _Row) -> float | None:
-    """Give how many were served at once, on average, while anybody was.
+def _at_once(row: _Row) -> tuple[float, int] | None:
+    """Give how many were served at once while anybody was: on average, and at most.
 
     None where nobody saw that, or where most of the time went elsewhere.
     """
@@ -493,7 +516,12 @@ def _at_once(row: _Row) -> float | None:
         return None
     span = max(end for _, end in pairs) - min(begin for begin, _ in pairs)
     served = sum(end - begin for begin, end in pairs)
-    return served / span if span > 0 and served >= span / 2 else None
+    if span <= 0 or served < span / 2:
+        return None
+    # At the same moment one ends before another begins.
+    steps = sorted([(begin, 1) for begin, _ in pairs] + [(end, -1) for _, end in pairs])
+    most = max(accumulate(step for _, step in steps))
+    return served / span, most
 
 
 def _service(person: Person) -> tuple[float, float] | None:
@@ -514,7 +542,12 @@ def _cores_used(where: str, rows: list[_Row]) -> list[str]:
     if not used:
         return []
     several = {name: cores for name, cores in used.items() if cores >= 1.3}
-    one = [name for name in used if name not in several]
+    # Who has several processes could have, and was kept from it.
+    one = [
+        row.name
+        for row in rows
+        if row.name in used and row.name not in several and (row.all.processes or 1) == 1
+    ]
     if not several:
         return []
     most = listed(f"{name} ({cores:.1f})" for name, cores in several.items())

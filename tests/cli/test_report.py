@@ -201,6 +201,8 @@ WRONG = [
     (["{old}", "--export-csv", "-", "--export-markdown", "-"], ["--export-csv", "both name -"]),
     (["{old}", "--export-csv", "{dir}/x", "--export-json", "{dir}/./x"], ["both name"]),
     (["{old}", "{old}", "--export-json", "x"], ["--export-json", "2 files"]),
+    (["{old}", "{old}", "--json"], ["--json", "2 files"]),
+    (["{old}", "--json", "--export-json", "x"], ["--json and --export-json"]),
 ]
 
 

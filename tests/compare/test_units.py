@@ -41,8 +41,8 @@ def test_three_digits(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 µs"),
-        (12.3e-9, "0.012 µs"),
+        (0, "0 s"),
+        (12.3e-9, "12.3 ns"),
         (85e-6, "85.0 µs"),
         (999.4e-6, "999 µs"),
         (999.6e-6, "1.00 ms"),

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+from echoframe.compare.histogram import Histogram
 from echoframe.compare.result import Cell, Result, Task
 from echoframe.compare.verdict import changes, recommend, verdict
 
@@ -233,7 +234,7 @@ def test_a_staircase_and_a_crowd_that_is_served_together() -> None:
     assert "after 401 ms, which is 20 times 20" in text
     assert "thread serves all together: everybody has a reply after 20.2 ms" in text
     assert "20 times sooner than on single and loop" in text
-    assert "pool about 4 (all by" in text
+    assert "pool up to 4 (all by" in text
 
 
 def test_a_crowd_whose_serving_takes_no_time_is_compared_by_its_end() -> None:
@@ -257,7 +258,7 @@ def test_work_tells_who_uses_several_cores() -> None:
         tasks=[WORK],
     )
     text = about("work", made)
-    assert "fork is fastest, 380 connections a second; 2.0 times thread" in text
+    assert "fork is fastest, 380 messages a second; 2.0 times thread" in text
     assert "fork (1.9) computes on more than one core; thread on one at a time" in text
 
 
@@ -292,6 +293,30 @@ def test_who_alone_kept_up_with_the_clock() -> None:
     text = about("rated", made)
     assert "loop kept up with the plan, with a p99 of 1.97 ms" in text
     assert "single (4,000, the load generator was at its end)" in text
+
+
+def test_what_a_closed_loop_would_have_hidden_is_told() -> None:
+    made = result(
+        Cell("loop", "rated", 50, five(10_000, latency=0.1)),
+        Cell("fork", "rated", 50, five(10_000, latency=0.1)),
+        tasks=[RATED],
+    )
+    for one in made.cells[0].rounds:
+        one.from_send = Histogram.of([0.001] * 1000)
+    text = about("rated", made)
+    assert "would have hidden the stalls of loop (p99 198 ms, not 1.00 ms)" in text
+
+
+def test_latency_that_the_generator_added_to_is_at_most_so_much() -> None:
+    made = result(
+        Cell("loop", "rated", 50, five(10_000, latency=1e-3, bound=True)),
+        Cell("fork", "rated", 50, five(10_000, latency=3e-3)),
+        Cell("aio", "rated", 50, five(10_000, latency=9e-3, bound=True)),
+        tasks=[RATED],
+    )
+    text = about("rated", made)
+    assert "p99 of at most 1.97 ms; at least 3.0 times fork" in text
+    assert "times aio" not in text
 
 
 def test_equal_memory_is_said_to_be() -> None:
