@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .figures import Figures, Spread, figures
-from .measures import MEASURES, Measure, main, stops, what_of
+from .measures import MEASURES, Measure, main, what_of
 from .result import Cell, Result, Task
 from .units import clean, few, share
 from .workload import CROWD, HOLD
@@ -277,7 +277,7 @@ _COLUMNS: list[_Make] = [
     _spread,
     _bars,
     _ratio,
-    _plain("throughput", ("messages", "a second"), 5, ways=stops),
+    _plain("throughput", ("messages", "a second"), 5, ways=lambda task: task.stops),
     _plain("p50", ("p50", ""), 1),
     _plain("p90", ("p90", ""), 10),
     _plain("p99", ("p99", ""), 2),

@@ -19,7 +19,7 @@ from .figures import Figures, Spread, figures
 from .histogram import BEHIND
 from .result import Cell, Person, Result, Subject, Task
 from .units import duration, size
-from .workload import CHURN, CROWD, HOLD, WORKLOADS
+from .workload import CHURN, CROWD, HOLD
 
 __all__ = ["Drawing", "Look", "Sheet", "count", "draw"]
 
@@ -208,8 +208,7 @@ def _with(sheet: Sheet, task: Task, connections: int) -> Iterator[Drawing]:
     if task.way == HOLD:
         yield from _memory(sheet, entries)
     yield from _latency(sheet, entries, task)
-    workload = WORKLOADS.get(task.name)
-    if workload is not None and workload.stops:
+    if task.stops:
         yield from _bars(
             sheet,
             entries,

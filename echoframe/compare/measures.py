@@ -14,7 +14,7 @@ from .result import Cell, Round, Task
 from .units import duration, few, size
 from .workload import CHURN, CROWD, HOLD, WORKLOADS
 
-__all__ = ["MEASURES", "Measure", "main", "own_rate", "stops", "tail", "what_of"]
+__all__ = ["MEASURES", "Measure", "main", "own_rate", "tail", "what_of"]
 
 
 @dataclass(frozen=True)
@@ -170,19 +170,13 @@ MEASURES = {
 }
 
 
-def stops(task: Task) -> bool:
-    """Tell whether a workload is about stopping."""
-    known = WORKLOADS.get(task.name)
-    return known is not None and known.stops
-
-
 def main(task: Task) -> Measure:
     """Give what a workload is about."""
     if task.way == CROWD:
         return MEASURES["finished"]
     if task.way == HOLD:
         return MEASURES["memory-each"]
-    if stops(task):
+    if task.stops:
         return MEASURES["stop"]
     return MEASURES["throughput"]
 

@@ -16,7 +16,7 @@ from typing import Any
 from ..servers.settings import SETTINGS
 from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
 from .histogram import Histogram
-from .measures import MEASURES, Measure, main, stops, tail, what_of
+from .measures import MEASURES, Measure, main, tail, what_of
 from .result import Cell, Person, Result, Task
 from .units import brief, clean, count, duration, few, listed, share, size, times
 from .workload import CHURN, CROWD, HOLD, TALK
@@ -25,6 +25,8 @@ __all__ = ["changes", "recommend", "verdict"]
 
 # Above this share of wrong or failed messages a rate says nothing any more.
 TOO_MANY_ERRORS = 0.01
+# Medians that lie so far apart are not called equal, however mixed the rounds are.
+FAR = 1.25
 # A planned rate was kept if so much of it was answered.
 KEPT = 0.95
 # Other programs that took more than this share of the cores were in the way.
@@ -143,7 +145,7 @@ def _ranked(task: Task, connections: int, rows: list[_Row]) -> list[str]:
         return _crowd(where, rows, connections)
     if task.way == HOLD:
         return _held(where, rows)
-    if stops(task):
+    if task.stops:
         return _stopped(where, rows)
     if task.rate is not None:
         return _open_loop(where, task, task.rate, rows)
@@ -216,15 +218,24 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
     if not race.worse:
         if race.unknown:
             return [_hidden(where, [race.best, *race.equal, *race.unknown])]
-        return [
-            f"{where}: no difference between {listed(names)}, "
-            f"{_told(task, measure, race.value, at_least)}."
-        ]
+        told = _told(task, measure, race.value, at_least)
+        if _unsure(race, measure):
+            return [
+                f"{where}: {listed(names)} cannot be told apart, so uneven are the rounds "
+                f"({race.best.name}: {told}); more of them may tell."
+            ]
+        return [f"{where}: no difference between {listed(names)}, {told}."]
     # Who could not be driven to the end may be ahead of whom we see in front.
     praise = "leads where that can be told" if race.unknown else f"is {_praise(measure)}"
     text = f"{where}: {race.best.name} {praise}, {_told(task, measure, race.value, at_least)}"
     if race.equal:
-        text += f" (no difference to {listed(row.name for row in race.equal)})"
+        unsure = _unsure(race, measure)
+        said = []
+        if equal := [row.name for row in race.equal if row not in unsure]:
+            said.append(f"no difference to {listed(equal)}")
+        if unsure:
+            said.append(f"too uneven to be told from {listed(row.name for row in unsure)}")
+        text += f" ({'; '.join(said)})"
     text += f"; {at_least}{_ratios(race.worse)}"
     if race.unknown:
         rest = [race.best, *race.unknown]
@@ -235,6 +246,16 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
     elif at_least:
         text += ", since the load generator was at its end"
     return [text + "."]
+
+
+def _unsure(race: _Race, measure: Measure) -> list[_Row]:
+    """Give those who may well differ from the best: only, their rounds do not show it."""
+    found = []
+    for row in race.equal:
+        value = measure.of(row.cell, row.all)
+        if value and not 1 / FAR < race.value / value < FAR:
+            found.append(row)
+    return found
 
 
 def _hidden(where: str, rows: list[_Row]) -> str:
@@ -329,9 +350,13 @@ def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
     said = []
     for name, pairs in found.items():
         served = listed(f"{all_ - left:,} of {all_:,}" for left, all_ in pairs)
+        subject = next((one for one in result.subjects if clean(one.name) == name), None)
+        how = "had no reply"
+        if subject is not None and subject.model == "single":
+            how = "waited in the backlog"
         said.append(
-            f"{clean(task.name)}: {name} served {served}; the others waited in the backlog to "
-            "the end, and its other figures are of those whom it served."
+            f"{clean(task.name)}: {name} served {served}; the others {how} to the end, and its "
+            "other figures are of those whom it served."
         )
     return said
 

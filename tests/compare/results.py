@@ -25,7 +25,7 @@ def made_up(speed: float = 1.0) -> Result:
             Task("wait", "all come at once", "wait", "crowd"),
             Task("idle", "ask once and stay", "echo", "hold"),
             Task("rated", "planned", HOSTILE, "talk", 20_000.0),
-            Task("drain", "is told to stop", "echo", "talk"),
+            Task("drain", "is told to stop", "echo", "talk", stops=True),
         ],
         remarks=[f"a remark: {HOSTILE}"],
         complete=False,

@@ -24,7 +24,7 @@ WAIT = Task("wait", "20 clients come at once", "wait", "crowd")
 WORK = Task("work", "4 clients with 5 ms of CPU", "work", "churn")
 IDLE = Task("idle", "clients that say nothing more", "echo", "hold")
 RATED = Task("rated", "asked by the clock", "echo", "talk", rate=10_000.0)
-DRAIN = Task("drain", "told to stop", "echo", "talk")
+DRAIN = Task("drain", "told to stop", "echo", "talk", stops=True)
 
 
 def measured(rate: float, latency: float = 1e-3, **more: Any) -> Round:

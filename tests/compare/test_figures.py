@@ -36,11 +36,14 @@ def test_what_one_round_does_not_know_nobody_knows() -> None:
 
 
 def test_memory_is_of_those_who_were_served() -> None:
-    one = Round(1.0, 100, memory=3000, memory_before=1000, memory_kind="PSS", unserved=6)
+    one = Round(1.0, 100, memory=3000, memory_before=1000, memory_kind="PSS", unserved=2)
     found = figures(cell(one))
-    assert found.memory_each == 500.0
+    assert found.memory_each == 250.0
     assert found.memory_kind == "PSS"
-    assert found.unserved == 6
+    assert found.unserved == 2
+    # Of a few, it would be what a server needs whoever comes.
+    one.unserved = 9
+    assert figures(cell(one)).memory_each is None
 
 
 def test_errors_are_added_up() -> None:

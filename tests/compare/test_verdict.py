@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from echoframe.compare.histogram import Histogram
-from echoframe.compare.result import Cell, Result, Task
+from echoframe.compare.result import Cell, Result, Round, Task
 from echoframe.compare.verdict import changes, recommend, verdict
 
 from .samples import (
@@ -62,7 +62,7 @@ def test_rounds_that_overlap_carry_no_ratio() -> None:
         Cell("thread", "echo", 50, rounds(5_000, 10_000, 30_000)),
         Cell("pool", "echo", 50, rounds(8_000, 20_000, 21_000)),
     )
-    assert "no difference" in about("echo", made)
+    assert "pool and thread cannot be told apart" in about("echo", made)
 
 
 def test_those_equal_to_the_best_are_named_with_it() -> None:
@@ -529,3 +529,22 @@ def test_what_is_not_known_is_not_advised(handler: dict[str, object]) -> None:
     made = result(Cell("loop", "echo", 50, [measured(10)]), tasks=[ECHO])
     made.handler = handler
     assert recommend(made) == []
+
+
+def test_rounds_too_uneven_to_tell_are_not_called_equal() -> None:
+    uneven = [Round(1.0, 100), Round(1.0, 300), Round(1.0, 320)]
+    even = [Round(1.0, 190), Round(1.0, 200), Round(1.0, 210)]
+    made = result(Cell("loop", "echo", 50, uneven), Cell("thread", "echo", 50, even), tasks=[ECHO])
+    said = about("echo", made)
+    assert "loop and thread cannot be told apart, so uneven are the rounds" in said
+    assert "no difference" not in said
+    slow = [Round(1.0, 10), Round(1.0, 11), Round(1.0, 12)]
+    made = result(
+        Cell("loop", "echo", 50, uneven),
+        Cell("thread", "echo", 50, even),
+        Cell("fork", "echo", 50, slow),
+        tasks=[ECHO],
+    )
+    assert "loop is fastest, 300 messages a second (too uneven to be told from thread)" in about(
+        "echo", made
+    )
