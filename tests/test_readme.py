@@ -28,6 +28,7 @@ import pytest
 import echoframe
 from echoframe import MODELS, Address, EchoframeError, ProtocolError
 from echoframe.cli import COMMANDS
+from echoframe.compare.workload import DEFAULTS, WORKLOADS
 from echoframe.framing import FRAMINGS, make_framing
 from echoframe.servers import SETTINGS, Server
 
@@ -238,9 +239,13 @@ def without_times(text: str) -> str:
     return re.sub(r"\d\.\d s", "? s", text)
 
 
-def test_the_tests_are_one_command() -> None:
-    (block,) = blocks("sh")
-    assert block.text == (
+def test_the_comparison_is_one_command_and_the_tests_are_one() -> None:
+    compare, tests = blocks("sh")
+    assert compare.text == (
+        "python3 -m venv .venv && .venv/bin/pip install -q '.[all]' "
+        "&& .venv/bin/echoframe compare\n"
+    )
+    assert tests.text == (
         "python3 -m venv .venv && .venv/bin/pip install -q -e '.[all,test]' "
         "&& .venv/bin/python -m pytest\n"
     )
@@ -266,6 +271,18 @@ def test_a_certificate_for_trials_is_good_for_them(tmp_path: Path) -> None:
 
 
 # ----------------------------------------------------------------------- tables
+
+
+def test_the_table_of_workloads_is_the_codes() -> None:
+    ours = [[f"`{one.name}`", f"{one.connections:,}", one.what] for one in WORKLOADS.values()]
+    assert [row[:3] for row in rows("workload | clients | what they do | what it shows")] == ours
+
+
+def test_what_a_comparison_prints_names_every_model_and_workload() -> None:
+    (compare, _) = blocks("sh")
+    for name in (*MODELS, *DEFAULTS):
+        assert re.search(rf"^{name}\b", compare.shown, re.MULTILINE), name
+    assert "\nVerdict\n" in compare.shown
 
 
 def test_the_table_of_models_is_the_codes() -> None:

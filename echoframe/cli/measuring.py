@@ -31,7 +31,7 @@ def add_measuring(parser: Parser) -> None:
     )
     parser.add_argument("-n", "--rounds", metavar="N", help="how often each is measured (3)")
     parser.add_argument(
-        "-d", "--duration", metavar="SECONDS", help="of a round, as in 2 or 500ms (0.2 to 0.5)"
+        "-d", "--duration", metavar="SECONDS", help="of a round, as in 2 or 500ms (0.15 to 0.5)"
     )
     parser.add_argument(
         "--rate",

@@ -49,7 +49,7 @@ class Plan:
     address: str
     groups: tuple[Group, ...]
     seconds: float
-    warmup: float = 0.05
+    warmup: float = 0.03
     # Messages a second, planned ahead; None: each client asks when it has its reply.
     rate: float | None = None
     # Where replies end that are not known beforehand.

@@ -349,7 +349,7 @@ class _Run:
         facts["keeps_worker"] = whole
         facts["asynchronous"] = runs_async(getattr(found, "on_message", found))
         model = "aio" if facts["asynchronous"] else "single"
-        work = Workload("alone", "one client", "", handler, (Clients(1),), seconds=0.3)
+        work = Workload("alone", "one client", "", handler, (Clients(1),), seconds=0.2)
         try:
             server = self._start(Subject(model, model), [work])
         except SubjectFailed:

@@ -93,6 +93,7 @@ WORKLOADS = {
             "",
             "echo",
             (Clients(50),),
+            seconds=0.15,
             axis=(1, 10, 100, 1000),
         ),
         Workload(
@@ -101,6 +102,7 @@ WORKLOADS = {
             "",
             "echo",
             (Clients(50, CHURN),),
+            seconds=0.15,
             axis=(1, 10, 100, 1000),
         ),
         Workload(
@@ -119,7 +121,6 @@ WORKLOADS = {
             # Who stayed would have to stay where it came first, and four who come at
             # once may all come to one of the workers of prefork.
             (Clients(4, CHURN, (b"10",), stay=3),),
-            seconds=0.3,
         ),
         Workload(
             "idle",

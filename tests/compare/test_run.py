@@ -145,9 +145,7 @@ def test_async_wait_serves_together_on_aio_and_nowhere_else() -> None:
 def test_the_other_workloads(workload: str) -> None:
     # A hog on the loop has it for 50 ms, and nobody else meanwhile.
     seconds = 0.3 if workload == "mixed" else 0.05
-    result = measured(
-        workloads=[workload], models=["thread", "loop"], connections=[5], seconds=seconds
-    )
+    result = measured(workloads=[workload], models=["loop"], connections=[5], seconds=seconds)
     for one in result.cells:
         assert not one.failure
         [found] = one.rounds

@@ -438,7 +438,7 @@ def test_half_a_message_delays_by_the_drain_time_and_is_never_answered(
     model: str, framing: str, notes: Notes
 ) -> None:
     with (
-        served(MODELS[model], noting(notes), framing=framing, drain_timeout=0.3) as up,
+        served(MODELS[model], noting(notes), framing=framing, drain_timeout=0.15) as up,
         raw_connection(up) as peer,
     ):
         assert notes.next() == "open"
@@ -712,15 +712,15 @@ def test_nothing_is_left_behind_by_a_server_that_talked_failed_and_was_cut(model
 @pytest.mark.parametrize(
     ("model", "count"),
     [
-        ("single", 2500),
-        ("thread", 2500),
-        ("fork", 250),
-        ("pool", 2500),
-        ("loop", 2500),
-        ("aio", 2500),
+        ("single", 1200),
+        ("thread", 1200),
+        ("fork", 120),
+        ("pool", 1200),
+        ("loop", 1200),
+        ("aio", 1200),
     ],
 )
-def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int) -> None:
+def test_many_connections_leave_no_memory_behind(model: str, count: int) -> None:
     with served(MODELS[model], echo, alone=True) as up:
 
         def talk(times: int) -> None:
@@ -739,7 +739,7 @@ def test_thousands_of_connections_leave_no_memory_behind(model: str, count: int)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "count"),
-    [("thread", 1000), ("fork", 200), ("pool", 1000), ("loop", 1000), ("aio", 1000)],
+    [("thread", 1000), ("fork", 120), ("pool", 1000), ("loop", 1000), ("aio", 1000)],
 )
 def test_a_thousand_idle_connections_are_drained(model: str, count: int) -> None:
     with contextlib.ExitStack() as stack:
@@ -779,7 +779,7 @@ def test_who_is_idle_makes_nobody_else_dearer(
         def price() -> float:
             with raw_connection(up) as peer:
                 before = float(ask(peer, b"?"))
-            for _ in range(200):
+            for _ in range(120):
                 with raw_connection(up) as peer:
                     after = float(ask(peer, b"?"))
             return after - before
@@ -787,9 +787,9 @@ def test_who_is_idle_makes_nobody_else_dearer(
         price()
         alone = min(price() for _ in range(3))
         with contextlib.ExitStack() as stack:
-            for _ in range(2500):
+            for _ in range(2000):
                 ask(stack.enter_context(raw_connection(up)), b"?")
-            # Where somebody looks at all of them for each newcomer, it is seven times as much.
+            # Where somebody looks at all of them for each newcomer, it is six times as much.
             assert min(price() for _ in range(3)) < 3 * alone
 
 
@@ -799,7 +799,7 @@ def test_an_idle_server_uses_no_cpu(model: str) -> None:
     def work(notes: Notes) -> None:
         server = MODELS[model]("tcp://127.0.0.1:0", echo)
         signal.signal(signal.SIGALRM, lambda *_: server.stop())
-        signal.setitimer(signal.ITIMER_REAL, 0.6)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
         began = time.monotonic()
         before = time.process_time()
         server.serve_forever()
