@@ -17,6 +17,7 @@ from typing import Any
 
 from .figures import Figures, Spread, figures
 from .histogram import BEHIND
+from .measures import what_of
 from .result import Cell, Person, Result, Subject, Task
 from .units import duration, size
 from .workload import CHURN, CROWD, HOLD
@@ -235,7 +236,7 @@ def _with(sheet: Sheet, task: Task, connections: int) -> Iterator[Drawing]:
 
 def rate_of(task: Task) -> str:
     """What the throughput of a workload counts."""
-    return "Connections a second" if task.way == CHURN else "Messages a second"
+    return f"{what_of(task).capitalize()} a second"
 
 
 def _memory(sheet: Sheet, entries: list[Entry]) -> Iterator[Drawing]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .figures import Figures, Spread
 from .result import Cell, Round, Task
 from .units import duration, few, size
-from .workload import CHURN, CROWD, HOLD, WORKLOADS
+from .workload import CHURN, CROWD, HOLD
 
 __all__ = ["MEASURES", "Measure", "main", "own_rate", "tail", "what_of"]
 
@@ -183,11 +183,7 @@ def main(task: Task) -> Measure:
 
 def what_of(task: Task) -> str:
     """Give what the messages of a workload are counted as."""
-    if task.way != CHURN:
-        return "messages"
-    known = WORKLOADS.get(task.name)
-    stays = known is not None and any(one.measured and one.stay > 1 for one in known.clients)
-    return "messages" if stays else "connections"
+    return "connections" if task.way == CHURN and task.stay == 1 else "messages"
 
 
 def tail(cells: list[Cell]) -> Measure | None:

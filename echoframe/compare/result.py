@@ -56,6 +56,8 @@ class Task:
     beside: str = ""
     # The server is told to stop in the middle, and it is about that.
     stops: bool = False
+    # Messages in each connection, of clients that come and go.
+    stay: int = 1
 
 
 @dataclass

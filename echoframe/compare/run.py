@@ -449,6 +449,7 @@ def _task(work: Workload, order: Order) -> Task:
         order.rate,
         f"beside {sum(one.count for one in beside)} others" if beside else "",
         work.stops,
+        next(one.stay for one in work.clients if one.measured),
     )
 
 
@@ -600,7 +601,7 @@ def _command(order: Order, model: str) -> str:
 
 def _environment(order: Order) -> dict[str, Any]:
     psutil = psutil_or_none()
-    return {
+    found: dict[str, Any] = {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "system": f"{platform.system()} {platform.release()}",
@@ -609,8 +610,11 @@ def _environment(order: Order) -> dict[str, Any]:
         "cores_usable": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
         "pinned": order.pin,
-        "transport": order.transport,
-        "rounds": order.rounds,
-        "processes": order.processes,
         "psutil": psutil.__version__ if psutil else None,
     }
+    # What is as usual would only be in the way.
+    if order.transport != "tcp":
+        found["transport"] = order.transport
+    if order.processes > 1:
+        found["processes"] = order.processes
+    return found

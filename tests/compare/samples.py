@@ -21,7 +21,7 @@ ENVIRONMENT = {
 ECHO = Task("echo", "each client stays and asks again and again", "echo", "talk")
 CHURN = Task("churn", "a connection for each message", "echo", "churn")
 WAIT = Task("wait", "20 clients come at once", "wait", "crowd")
-WORK = Task("work", "4 clients with 5 ms of CPU", "work", "churn")
+WORK = Task("work", "4 clients with 5 ms of CPU", "work", "churn", stay=3)
 IDLE = Task("idle", "clients that say nothing more", "echo", "hold")
 RATED = Task("rated", "asked by the clock", "echo", "talk", rate=10_000.0)
 DRAIN = Task("drain", "told to stop", "echo", "talk", stops=True)
