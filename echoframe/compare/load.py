@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 from ..address import Address
 from ..framing import Framing, make_framing
 from ..handlers import registry
+from ..servers.descriptors import room_for_connections
 from .clients import READ, Client, Target
 from .histogram import Histogram
 from .plan import Plan, Tally
@@ -316,6 +317,8 @@ class Load:
 def main() -> None:
     """Carry out the plans that come in on stdin, until it ends."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
+    # A client is a descriptor.
+    room_for_connections()
     # A pause of the collector's would be taken for one of the server's.
     gc.disable()
     gc.freeze()

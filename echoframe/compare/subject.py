@@ -26,6 +26,7 @@ from typing import Any
 from ..errors import EchoframeError
 from ..handlers import Handler, Protocol, registry
 from ..servers import serve
+from ..servers.descriptors import room_for_connections
 
 __all__ = ["SEEN", "main", "witnessed"]
 
@@ -42,6 +43,8 @@ def main() -> int:
     """Serve until SIGTERM."""
     told = json.loads(sys.argv[1])
     answers = told["answers"]
+    # A workload may have more clients than a server has by default.
+    room_for_connections()
     try:
         handler = registry.resolve(told["handler"])
         if told["witness"] is not None:
