@@ -22,6 +22,8 @@ __all__ = ["LoadFailed", "Loaders", "surroundings"]
 
 # Longer than a plan takes: preparations of thousands of clients on a slow server.
 PATIENCE = 120.0
+# And longer than one at rest takes to end.
+GRACE = 0.5
 
 
 class LoadFailed(EchoframeError, RuntimeError):
@@ -82,13 +84,18 @@ class Loaders:
 
     def close(self) -> None:
         """End the processes."""
+        # Whoever is at rest ends when nothing more can be said; who measures does not hear it.
         for one in self._running:
             for stream in (one.stdin, one.stdout):
                 assert stream is not None
                 with contextlib.suppress(OSError):
                     stream.close()
-            one.kill()
-            one.wait()
+        for one in self._running:
+            try:
+                one.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                one.wait()
 
     def __enter__(self) -> Loaders:
         return self
