@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..errors import ProtocolError
 from ..framing import Framing
-from .plan import Exchange, Group, Moment
+from .plan import CheckFailed, Exchange, Group, Moment
 from .workload import CHURN, CROWD, HOLD, SIP
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ PAUSE, LONGEST_PAUSE = 0.01, 0.2
 # So many connections from one source address, before their ports run out: the system
 # keeps each for a minute, and has 28,000 of them.
 FROM_ONE_SOURCE = 10_000
+SOURCES = 250
 
 
 class Wrong(Exception):
@@ -99,8 +100,10 @@ class Target:
             if failure == errno.EADDRNOTAVAIL and self._loopback:
                 # Its ports are all in use.
                 sock.close()
+                if self._source >= SOURCES:
+                    raise OSError(failure, os.strerror(failure))
                 self._from_here = FROM_ONE_SOURCE
-                return self.open() if self._source < 250 else sock
+                return self.open()
             if failure not in (0, errno.EINPROGRESS):
                 raise OSError(failure, os.strerror(failure))
         except BaseException:
@@ -117,7 +120,7 @@ class Target:
         if self._source:
             # The port is chosen when it connects, and so may serve several peers.
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((f"127.0.1.{self._source % 250 + 1}", 0))
+            sock.bind((f"127.0.1.{self._source % SOURCES + 1}", 0))
 
 
 IP_BIND_ADDRESS_NO_PORT = 24
@@ -193,6 +196,7 @@ class Client:
             pause = PAUSE if len(self.times) > said else min(2 * pause, LONGEST_PAUSE)
             yield from self._sleep(pause)
         self.through = True
+        load.through += 1
 
     def leave(self) -> None:
         """Close whatever is open, and come no more."""
@@ -278,9 +282,18 @@ class Client:
         framing.feed(data)
         while (reply := framing.next()) is None:
             framing.feed((yield from self._receive()))
-        check = self._load.check
-        if check is not None and exchange and not check(exchange.message, reply):
+        if exchange and not self._fits(exchange.message, reply):
             raise Wrong
+
+    def _fits(self, message: bytes, reply: bytes) -> bool:
+        load = self._load
+        if load.check is None:
+            return True
+        try:
+            return bool(load.check(message, reply))
+        except Exception as error:
+            # Whatever it is, it is neither the server's nor the loop's.
+            raise CheckFailed(f"--check: {load.plan.check} has raised {error!r}") from None
 
     def _receive(self) -> Generator[None, Any, bytes]:
         while True:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from echoframe.compare.load import Load
-from echoframe.compare.plan import Exchange, Group, Plan, Tally
+from echoframe.compare.plan import CheckFailed, Exchange, Group, Plan, Tally
 from echoframe.compare.workload import CHURN, CROWD, HOLD, SIP, TALK
 from echoframe.testing import running
 from tests.certificates import Certificates
@@ -91,6 +91,40 @@ def test_replies_that_nobody_knows_end_where_the_framing_says() -> None:
             tally = measure(plan_of(up.address, Group(2, TALK, words, pipeline=pipeline)))
             assert tally.messages > 0
             assert not tally.errors
+
+
+def test_what_the_load_did_not_read_in_time_is_not_the_servers_delay() -> None:
+    stood = 0.3
+    with running("echo", "thread") as up:
+        load = Load(plan_of(up.address, Group(4, TALK, (ECHO,))))
+        try:
+            load.prepare()
+            time.sleep(stood)
+            tally = load.measure()
+        finally:
+            load.close()
+    assert tally.messages > 0
+    assert tally.latency.longest < stood
+
+
+def test_what_a_plan_never_sent_is_told() -> None:
+    with running("echo", "loop") as up:
+        tally = measure(plan_of(up.address, Group(2, TALK, (ECHO,)), rate=1e6, patience=0.1))
+    assert tally.errors["unsent"] > 0
+    assert tally.latency.total + tally.errors["unsent"] > 1e6 * tally.seconds / 2
+    assert tally.busy > 0
+
+
+def raises(message: bytes, reply: bytes) -> bool:
+    # The loop knows a KeyError of its own.
+    raise KeyError(message)
+
+
+def test_a_check_that_raises_is_no_ones_error_but_its_own() -> None:
+    unknown = replace(ECHO, reply=None)
+    check = "tests.compare.test_load:raises"
+    with running("echo") as up, pytest.raises(CheckFailed, match="test_load:raises has raised Key"):
+        measure(plan_of(up.address, Group(2, TALK, (unknown,)), check=check, framing="raw"))
 
 
 def right(message: bytes, reply: bytes) -> bool:
