@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import shlex
 import signal
 import socketserver
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +17,8 @@ import pytest
 
 from echoframe import Handler, Reply
 from echoframe.compare.figures import figures
+from echoframe.compare.loaders import Loaders
+from echoframe.compare.plan import Exchange, Group, Plan
 from echoframe.compare.result import Cell, Result
 from echoframe.compare.run import Order, bench, compare
 from echoframe.compare.subjects import Server, SubjectFailed, psutil_or_none
@@ -323,6 +328,42 @@ def test_an_interrupted_run_keeps_what_it_has() -> None:
     assert "interrupted" in result.remarks[0]
 
 
+def prints(message: bytes, reply: bytes) -> bool:
+    print("a reply")
+    return True
+
+
+def fails(message: bytes, reply: bytes) -> bool:
+    raise LookupError("no such reply")
+
+
+def test_a_check_may_print_and_what_it_raises_is_told() -> None:
+    order: dict[str, Any] = {"models": ["loop"], "workloads": ["echo"], "connections": [1]}
+    result = measured(**order, check=f"{HERE}:prints")
+    assert cell(result, "loop").rounds[0].messages > 0
+    result = measured(**order, check=f"{HERE}:fails")
+    assert not result.complete
+    assert "fails has raised LookupError('no such reply')" in result.remarks[0]
+
+
+def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = Exchange(b"x", b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft // 2, hard))
+    try:
+        loaders = Loaders()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with running("echo", "thread") as up, loaders:
+        group = Group(1, "talk", (exchange,))
+        assert loaders.prepare(Plan(str(up.address), (group,), seconds=0.5)) == 1
+        # Each client is a descriptor.
+        assert resource.prlimit(loaders.pids[0], resource.RLIMIT_NOFILE) == (hard, hard)
+        monkeypatch.setattr("echoframe.compare.loaders.PATIENCE", 0.4)
+        loaders.go()
+        assert loaders.tally().messages > 0
+
+
 # --------------------------------------------------------------------------- bench
 
 
@@ -375,6 +416,32 @@ def test_a_server_that_is_stopped_tells_what_it_used() -> None:
         assert taken < DEADLINE
         assert up.cpu is not None
         assert up.ended
+
+
+STUBBORN = """
+import signal, socket
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with socket.create_server(("127.0.0.1", {port})):
+    signal.pause()
+    signal.pause()
+"""
+
+
+def test_ctrl_c_while_a_server_is_stopped_leaves_no_server() -> None:
+    up = Server("", command=shlex.join([sys.executable, "-c", STUBBORN]))
+    pid = up.pid
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    up.tell()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            up.stop()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_setting_that_cannot_work_is_a_sentence() -> None:
