@@ -28,7 +28,7 @@ from .workload import CHURN, CROWD, HOLD, SIP
 if TYPE_CHECKING:
     from .load import Load
 
-__all__ = ["Client", "Target"]
+__all__ = ["Client", "Target", "kind_of"]
 
 Script = Generator[None, Any, None]
 
@@ -188,7 +188,7 @@ class Client:
                 # A backlog that is full: over a Unix socket one is told.
                 pass
             except tuple(kind for kind, _ in KINDS) as error:
-                load.errors[_kind(error, load.target.datagrams)] += 1
+                load.errors[kind_of(error, load.target.datagrams)] += 1
             finally:
                 self._close()
             if load.stops or (self.group.way == CROWD):
@@ -496,7 +496,8 @@ class Client:
                 seen += len(data)
 
 
-def _kind(error: Exception, datagrams: bool) -> str:
+def kind_of(error: Exception, datagrams: bool) -> str:
+    """Give what an error is called in the tally."""
     if datagrams and isinstance(error, TimeoutError):
         return "lost"
     return next(name for kind, name in KINDS if isinstance(error, kind))

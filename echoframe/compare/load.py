@@ -33,7 +33,7 @@ from ..address import Address
 from ..framing import Framing, make_framing
 from ..handlers import registry
 from ..servers.descriptors import room_for_connections
-from .clients import READ, Client, Target
+from .clients import READ, Client, Target, kind_of
 from .histogram import Histogram
 from .plan import Plan, Tally
 from .workload import CROWD, HOLD
@@ -49,6 +49,9 @@ LOOK = 0.05
 SPIN = 0.0005
 # When a plan is kept, the next moment must not wait for all who are ready.
 FEW = 16
+# When nobody is told anything for so long, or for four times the longest latency, after a
+# time in which there were replies, the server has hung.
+SILENCE = 1.0
 # A datagram that has no reply for so long was lost.
 LOST = 1.0
 
@@ -159,7 +162,11 @@ class Load:
             self._run(plan.seconds)
         seconds = clock() - began
         cpu = (time.process_time() - used) / seconds
-        return self._tally(began, seconds, cpu)
+        tally = self._tally(began, seconds, cpu)
+        if tally.messages and plan.rate is None and not plan.stops:
+            kind = kind_of(TimeoutError(), self.target.datagrams)
+            tally.errors += Counter({kind: self._hung(tally.latency.longest)})
+        return tally
 
     def close(self) -> None:
         """Everybody leaves."""
@@ -193,6 +200,22 @@ class Load:
             began,
             busy,
         )
+
+    def _hung(self, longest: float) -> int:
+        # A server that has stopped answering would show what it did before and nothing
+        # else: whether anybody still gets a reply is seen after the time, usually at once.
+        waiting = [
+            client
+            for client in self._measured
+            if client.served and not (client.resting or client.through)
+        ]
+        had = sum(len(client.times) for client in waiting), self.errors.total()
+        end = clock() + max(SILENCE, 4 * longest)
+        while waiting and clock() < end:
+            self._turn(min(end, clock() + LOOK))
+            if (sum(len(client.times) for client in waiting), self.errors.total()) != had:
+                return 0
+        return len(waiting)
 
     def _catch_up(self) -> None:
         # Since the preparations nobody has read here, and replies lie there that would

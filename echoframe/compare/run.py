@@ -368,6 +368,12 @@ class _Run:
             loaders.done()
         finally:
             server.stop()
+        if not tally.messages and not tally.errors:
+            # To the rounds it will be somebody who never answers.
+            self._result.remarks.append(
+                f"{handler} gave a single client no reply within {tally.seconds:.1g} s; "
+                "if it takes longer than that, measure longer, as with -d 5"
+            )
         if tally.messages and server.cpu is not None and tally.latency.mean is not None:
             facts["cpu"] = min(server.cpu / tally.messages, tally.latency.mean)
             facts["wait"] = max(tally.latency.mean - facts["cpu"], 0.0)

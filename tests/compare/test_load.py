@@ -94,7 +94,7 @@ def test_replies_that_nobody_knows_end_where_the_framing_says() -> None:
 
 
 def test_what_the_load_did_not_read_in_time_is_not_the_servers_delay() -> None:
-    stood = 0.3
+    stood = 0.2
     with running("echo", "thread") as up:
         load = Load(plan_of(up.address, Group(4, TALK, (ECHO,))))
         try:
@@ -177,7 +177,7 @@ def test_slow_readers_get_all_and_are_not_counted() -> None:
         Group(2, TALK, (ECHO,)),
     )
     with running("echo") as up:
-        load = Load(plan_of(up.address, *groups, seconds=0.2))
+        load = Load(plan_of(up.address, *groups, seconds=0.1))
         load.prepare()
         tally = load.measure()
         load.close()
@@ -317,6 +317,31 @@ def test_a_server_that_stops_answering_is_noticed() -> None:
         tally = measure(plan_of(place, Group(1, TALK, (ECHO,)), seconds=0.3, patience=0.1))
         gone.set()
     assert tally.errors["timeout"] > 0
+
+
+def test_a_server_that_hangs_at_the_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echoframe.compare.load.SILENCE", 0.1)
+    gone = threading.Event()
+    hangs = threading.Event()
+
+    def talk(peer: socket.socket) -> None:
+        while not hangs.is_set():
+            peer.sendall(peer.recv(1000))
+        gone.wait(DEADLINE)
+
+    with serving(talk) as place:
+        load = Load(plan_of(place, Group(1, TALK, (ECHO,)), seconds=0.1))
+        try:
+            load.prepare()
+            timer = threading.Timer(0.05, hangs.set)
+            timer.start()
+            tally = load.measure()
+        finally:
+            load.close()
+            gone.set()
+    timer.join()
+    assert tally.messages > 0
+    assert tally.errors == {"timeout": 1}
 
 
 def test_nobody_there_is_an_error_of_each_client() -> None:

@@ -9,6 +9,7 @@ import socketserver
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from echoframe import Handler, Reply
 from echoframe.compare.figures import figures
-from echoframe.compare.loaders import Loaders
+from echoframe.compare.loaders import Loaders, LoadFailed
 from echoframe.compare.plan import Exchange, Group, Plan
 from echoframe.compare.result import Cell, Result
 from echoframe.compare.run import Order, bench, compare
@@ -328,6 +329,19 @@ def test_an_interrupted_run_keeps_what_it_has() -> None:
     assert "interrupted" in result.remarks[0]
 
 
+def takes_long(message: bytes) -> bytes:
+    import time
+
+    time.sleep(0.5)
+    return message
+
+
+def test_a_handler_that_takes_longer_than_a_round_is_told_of() -> None:
+    order = Order(handler=f"{HERE}:takes_long", models=["thread"], budget=0.0, rounds=1)
+    result = compare(order, quietly)
+    assert f"{HERE}:takes_long gave a single client no reply within 0.2 s" in result.remarks[0]
+
+
 def prints(message: bytes, reply: bytes) -> bool:
     print("a reply")
     return True
@@ -338,12 +352,25 @@ def fails(message: bytes, reply: bytes) -> bool:
 
 
 def test_a_check_may_print_and_what_it_raises_is_told() -> None:
-    order: dict[str, Any] = {"models": ["loop"], "workloads": ["echo"], "connections": [1]}
-    result = measured(**order, check=f"{HERE}:prints")
-    assert cell(result, "loop").rounds[0].messages > 0
-    result = measured(**order, check=f"{HERE}:fails")
+    plan = Plan("", (Group(1, "talk", (Exchange(b"x", None),)),), 0.02, framing="raw")
+    with running("echo", "thread") as up, Loaders() as loaders:
+        plan = replace(plan, address=str(up.address))
+        assert loaders.prepare(replace(plan, check=f"{HERE}:prints")) == 1
+        loaders.go()
+        assert loaders.tally().messages > 0
+        loaders.done()
+        with pytest.raises(LoadFailed, match="fails has raised LookupError"):
+            loaders.prepare(replace(plan, check=f"{HERE}:fails"))
+
+
+def test_a_load_that_fails_costs_nothing_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Loaders) -> None:
+        raise LoadFailed("it could not go on")
+
+    monkeypatch.setattr(Loaders, "done", fail)
+    result = compare(Order(models=["thread"], workloads=["echo"], seconds=0.02), quietly)
     assert not result.complete
-    assert "fails has raised LookupError('no such reply')" in result.remarks[0]
+    assert "it could not go on" in result.remarks[0]
 
 
 def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,10 +383,10 @@ def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with running("echo", "thread") as up, loaders:
         group = Group(1, "talk", (exchange,))
-        assert loaders.prepare(Plan(str(up.address), (group,), seconds=0.5)) == 1
+        assert loaders.prepare(Plan(str(up.address), (group,), seconds=0.4)) == 1
         # Each client is a descriptor.
         assert resource.prlimit(loaders.pids[0], resource.RLIMIT_NOFILE) == (hard, hard)
-        monkeypatch.setattr("echoframe.compare.loaders.PATIENCE", 0.4)
+        monkeypatch.setattr("echoframe.compare.loaders.PATIENCE", 0.3)
         loaders.go()
         assert loaders.tally().messages > 0
 
