@@ -242,6 +242,21 @@ class Client:
         if sock is not None:
             load.watch(sock.fileno(), self.step)
 
+    def _let_others_come(self) -> Script:
+        # Or those who are in would take all of the server's time, and it would seem that
+        # it serves nobody else.
+        load, sock = self._load, self._sock
+        if not load.preparing:
+            return
+        if sock is not None:
+            load.forget(sock.fileno())
+        load.early.append(self)
+        self.resting = True
+        yield
+        self.resting = False
+        if sock is not None:
+            load.watch(sock.fileno(), self.step)
+
     def _until_writable(self) -> Script:
         load, number = self._load, self._sock.fileno()
         load.epoll.modify(number, WRITE)
@@ -328,6 +343,7 @@ class Client:
         yield from self._open()
         # The first word takes the time of the connection, and counts for nothing.
         yield from self._ask(self._exchanges[-1])
+        yield from self._let_others_come()
         # Room for one byte too many, and for no more: it is allocated for each read.
         size = max(CHUNK if one.reply is None else len(one.reply) + 1 for one in self._exchanges)
         size = min(size, CHUNK)
@@ -433,6 +449,11 @@ class Client:
     def _churn(self) -> Script:
         planned = self._load.planned
         due, free = self._load.due, self._load.free
+        if self._load.preparing and not self.served:
+            yield from self._open()
+            yield from self._ask(self._exchanges[-1])
+            self._close()
+            yield from self._let_others_come()
         for exchange in cycle(self._exchanges):
             intended = 0.0
             if due:

@@ -79,6 +79,9 @@ class Load:
         self._timers: list[tuple[float, int, Step]] = []
         self._timer = 0
         self._gate: list[Client] = []
+        # Not everybody has been served, and who has been waits for the others.
+        self.preparing = False
+        self.early: list[Client] = []
         self._looked = self._stopped = clock()
         self._patience = min(plan.patience, LOST) if self.target.datagrams else plan.patience
         self._lags: list[float] = []
@@ -121,6 +124,7 @@ class Load:
             self._take(client.step, None)
         arriving: list[Client] = []
         served, since = -1, clock()
+        self.preparing = True
         while True:
             arriving = [one for one in arriving if not (one.served or one.through)]
             while coming and len(arriving) < ARRIVING:
@@ -135,9 +139,10 @@ class Load:
                 served, since = heard, now
             elif now - since > self.plan.settle:
                 # Whoever waits now waits in the server's backlog. The others come too.
-                for client in coming:
-                    self._take(client.step, None)
                 break
+        self.preparing = False
+        for client in [*self.early, *coming]:
+            self._take(client.step, None)
         if not crowd:
             self._run(self.plan.warmup)
         self._stopped = clock()

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from echoframe import Handler
 from echoframe.compare.load import Load
 from echoframe.compare.plan import CheckFailed, Exchange, Group, Plan, Tally
 from echoframe.compare.workload import CHURN, CROWD, HOLD, SIP, TALK
@@ -267,6 +268,29 @@ def test_a_reply_byte_by_byte_is_the_same_reply() -> None:
         tally = measure(plan_of(place, Group(1, TALK, (ECHO,), tagged=True)))
     assert tally.messages > 0
     assert not tally.errors
+
+
+@pytest.mark.parametrize("way", [TALK, CHURN])
+def test_who_is_served_first_waits_for_the_others(way: str) -> None:
+    heard: list[bytes] = []
+
+    class ForTwo(Handler):
+        framing = "raw"
+
+        def on_message(self, message: bytes) -> bytes | None:
+            if message.startswith(b"00000002"):
+                return None
+            heard.append(message)
+            return message
+
+    with running(ForTwo, "thread") as up:
+        load = Load(plan_of(up.address, Group(3, way, (ECHO,), tagged=True), warmup=0.0))
+        try:
+            assert load.prepare() == 2
+        finally:
+            load.close()
+    # Once each, and once more when it was over.
+    assert len(heard) <= 4
 
 
 def test_one_wrong_byte_is_noticed() -> None:
