@@ -15,7 +15,15 @@ from ..errors import SettingError
 from ..servers import MODELS, SETTINGS, model_class
 from .exports import Exports, add_exports
 from .failure import UsageError, near
-from .measuring import add_measuring, check_handler, duration, order_of, progress_on, workloads
+from .measuring import (
+    add_measuring,
+    check_handler,
+    duration,
+    ended_in_order,
+    order_of,
+    progress_on,
+    workloads,
+)
 from .parsing import Parser, read_number
 
 __all__ = ["EXAMPLE", "parser", "run"]
@@ -30,7 +38,7 @@ Each server is a process of its own, and so is the load. Rounds are interleaved,
 reply is verified, and what is said to differ has to differ in the rounds as well.
 
 exit codes: 0 measured, 1 a --fail-if is true or nothing could be measured, 2 usage,
-130 after Ctrl-C, with what was measured until then"""
+130 after Ctrl-C or SIGTERM, with what was measured until then"""
 
 # Longer than the default takes on a slow machine, and less than anybody would wait.
 BUDGET, BUDGET_THOROUGH = 60.0, 1800.0
@@ -108,7 +116,7 @@ def run(given: Any) -> int:
     if given.export_html is None and not given.no_page and _can_have_page():
         given.export_html = PAGE
     exports = Exports.of(given)
-    with progress_on(sys.stderr, given.quiet) as progress:
+    with ended_in_order(), progress_on(sys.stderr, given.quiet) as progress:
         try:
             result = compare(order, progress)
         except SettingError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,15 @@ from ..handlers import registry
 from .failure import UsageError, near
 from .parsing import Parser, read_int, read_number
 
-__all__ = ["add_measuring", "check_handler", "duration", "order_of", "progress_on", "workloads"]
+__all__ = [
+    "add_measuring",
+    "check_handler",
+    "duration",
+    "ended_in_order",
+    "order_of",
+    "progress_on",
+    "workloads",
+]
 
 # Whoever asks for more has mistyped.
 MOST_CONNECTIONS = 1_000_000
@@ -191,19 +202,40 @@ def _messages(given: Any) -> tuple[bytes, ...]:
     except OSError as error:
         if ":" not in given.messages:
             raise UsageError(f"--messages: {given.messages}: {error.strerror}") from None
-        made = _load(given.messages, "--messages")()
-        try:
-            found = [one.encode() if isinstance(one, str) else bytes(one) for one in made]
-        except TypeError:
-            raise UsageError(
-                f"--messages: {given.messages} gives no messages, that is, bytes or texts"
-            ) from None
+        found = _made(given.messages)
     if not found:
         raise UsageError(f"--messages: {given.messages} gives no message at all")
     return tuple(found)
 
 
+def _made(path: str) -> list[bytes]:
+    function = _load(path, "--messages")
+    try:
+        made = function()
+        made = list(made) if isinstance(made, Iterable) else [made]
+    except Exception as error:
+        raise UsageError(f"--messages: {path} has raised {error!r}") from None
+    if not all(isinstance(one, str | bytes) for one in made):
+        raise UsageError(f"--messages: {path} gives no messages, that is, bytes or texts")
+    return [one.encode() if isinstance(one, str) else one for one in made]
+
+
 # ------------------------------------------------------------------ while it runs
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is measured as a Ctrl-C does: no server stays behind."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for word in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(word) == signal.SIG_DFL:
+                before[word] = signal.signal(word, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def progress_on(stream: Any, quiet: bool) -> ProgressLine:

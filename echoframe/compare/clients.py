@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..errors import ProtocolError
 from ..framing import Framing
-from .plan import Exchange, Group, Moment
+from .plan import CheckFailed, Exchange, Group, Moment
 from .workload import CHURN, CROWD, HOLD, SIP
 
 if TYPE_CHECKING:
     from .load import Load
 
-__all__ = ["Client", "Target"]
+__all__ = ["Client", "Target", "kind_of"]
 
 Script = Generator[None, Any, None]
 
@@ -43,6 +43,7 @@ PAUSE, LONGEST_PAUSE = 0.01, 0.2
 # So many connections from one source address, before their ports run out: the system
 # keeps each for a minute, and has 28,000 of them.
 FROM_ONE_SOURCE = 10_000
+SOURCES = 250
 
 
 class Wrong(Exception):
@@ -99,8 +100,10 @@ class Target:
             if failure == errno.EADDRNOTAVAIL and self._loopback:
                 # Its ports are all in use.
                 sock.close()
+                if self._source >= SOURCES:
+                    raise OSError(failure, os.strerror(failure))
                 self._from_here = FROM_ONE_SOURCE
-                return self.open() if self._source < 250 else sock
+                return self.open()
             if failure not in (0, errno.EINPROGRESS):
                 raise OSError(failure, os.strerror(failure))
         except BaseException:
@@ -117,7 +120,7 @@ class Target:
         if self._source:
             # The port is chosen when it connects, and so may serve several peers.
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((f"127.0.1.{self._source % 250 + 1}", 0))
+            sock.bind((f"127.0.1.{self._source % SOURCES + 1}", 0))
 
 
 IP_BIND_ADDRESS_NO_PORT = 24
@@ -185,7 +188,7 @@ class Client:
                 # A backlog that is full: over a Unix socket one is told.
                 pass
             except tuple(kind for kind, _ in KINDS) as error:
-                load.errors[_kind(error, load.target.datagrams)] += 1
+                load.errors[kind_of(error, load.target.datagrams)] += 1
             finally:
                 self._close()
             if load.stops or (self.group.way == CROWD):
@@ -193,6 +196,7 @@ class Client:
             pause = PAUSE if len(self.times) > said else min(2 * pause, LONGEST_PAUSE)
             yield from self._sleep(pause)
         self.through = True
+        load.through += 1
 
     def leave(self) -> None:
         """Close whatever is open, and come no more."""
@@ -238,6 +242,21 @@ class Client:
         if sock is not None:
             load.watch(sock.fileno(), self.step)
 
+    def _let_others_come(self) -> Script:
+        # Or those who are in would take all of the server's time, and it would seem that
+        # it serves nobody else.
+        load, sock = self._load, self._sock
+        if not load.preparing:
+            return
+        if sock is not None:
+            load.forget(sock.fileno())
+        load.early.append(self)
+        self.resting = True
+        yield
+        self.resting = False
+        if sock is not None:
+            load.watch(sock.fileno(), self.step)
+
     def _until_writable(self) -> Script:
         load, number = self._load, self._sock.fileno()
         load.epoll.modify(number, WRITE)
@@ -278,9 +297,18 @@ class Client:
         framing.feed(data)
         while (reply := framing.next()) is None:
             framing.feed((yield from self._receive()))
-        check = self._load.check
-        if check is not None and exchange and not check(exchange.message, reply):
+        if exchange and not self._fits(exchange.message, reply):
             raise Wrong
+
+    def _fits(self, message: bytes, reply: bytes) -> bool:
+        load = self._load
+        if load.check is None:
+            return True
+        try:
+            return bool(load.check(message, reply))
+        except Exception as error:
+            # Whatever it is, it is neither the server's nor the loop's.
+            raise CheckFailed(f"--check: {load.plan.check} has raised {error!r}") from None
 
     def _receive(self) -> Generator[None, Any, bytes]:
         while True:
@@ -315,6 +343,7 @@ class Client:
         yield from self._open()
         # The first word takes the time of the connection, and counts for nothing.
         yield from self._ask(self._exchanges[-1])
+        yield from self._let_others_come()
         # Room for one byte too many, and for no more: it is allocated for each read.
         size = max(CHUNK if one.reply is None else len(one.reply) + 1 for one in self._exchanges)
         size = min(size, CHUNK)
@@ -420,6 +449,11 @@ class Client:
     def _churn(self) -> Script:
         planned = self._load.planned
         due, free = self._load.due, self._load.free
+        if self._load.preparing and not self.served:
+            yield from self._open()
+            yield from self._ask(self._exchanges[-1])
+            self._close()
+            yield from self._let_others_come()
         for exchange in cycle(self._exchanges):
             intended = 0.0
             if due:
@@ -483,7 +517,8 @@ class Client:
                 seen += len(data)
 
 
-def _kind(error: Exception, datagrams: bool) -> str:
+def kind_of(error: Exception, datagrams: bool) -> str:
+    """Give what an error is called in the tally."""
     if datagrams and isinstance(error, TimeoutError):
         return "lost"
     return next(name for kind, name in KINDS if isinstance(error, kind))

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import gc
 import heapq
+import os
 import pickle
 import random
 import select
-import sys
 import time
 from bisect import bisect_right
 from collections import Counter, deque
@@ -33,7 +33,7 @@ from ..address import Address
 from ..framing import Framing, make_framing
 from ..handlers import registry
 from ..servers.descriptors import room_for_connections
-from .clients import READ, Client, Target
+from .clients import READ, Client, Target, kind_of
 from .histogram import Histogram
 from .plan import Plan, Tally
 from .workload import CROWD, HOLD
@@ -49,6 +49,9 @@ LOOK = 0.05
 SPIN = 0.0005
 # When a plan is kept, the next moment must not wait for all who are ready.
 FEW = 16
+# When nobody is told anything for so long, or for four times the longest latency, after a
+# time in which there were replies, the server has hung.
+SILENCE = 1.0
 # A datagram that has no reply for so long was lost.
 LOST = 1.0
 
@@ -63,6 +66,8 @@ class Load:
         self.target = Target(Address.parse(plan.address), plan.ca)
         self.epoll = select.epoll()
         self.errors: Counter[str] = Counter()
+        # So many clients will do nothing more.
+        self.through = 0
         self.stops = plan.stops
         self.planned = plan.rate is not None
         # Intended moments whose message nobody was free to send, and who is free.
@@ -74,7 +79,10 @@ class Load:
         self._timers: list[tuple[float, int, Step]] = []
         self._timer = 0
         self._gate: list[Client] = []
-        self._looked = clock()
+        # Not everybody has been served, and who has been waits for the others.
+        self.preparing = False
+        self.early: list[Client] = []
+        self._looked = self._stopped = clock()
         self._patience = min(plan.patience, LOST) if self.target.datagrams else plan.patience
         self._lags: list[float] = []
         numbers = count(plan.first)
@@ -116,6 +124,7 @@ class Load:
             self._take(client.step, None)
         arriving: list[Client] = []
         served, since = -1, clock()
+        self.preparing = True
         while True:
             arriving = [one for one in arriving if not (one.served or one.through)]
             while coming and len(arriving) < ARRIVING:
@@ -130,16 +139,19 @@ class Load:
                 served, since = heard, now
             elif now - since > self.plan.settle:
                 # Whoever waits now waits in the server's backlog. The others come too.
-                for client in coming:
-                    self._take(client.step, None)
                 break
+        self.preparing = False
+        for client in [*self.early, *coming]:
+            self._take(client.step, None)
         if not crowd:
             self._run(self.plan.warmup)
+        self._stopped = clock()
         return sum(client.served for client in self.clients)
 
     def measure(self) -> Tally:
         """Measure for as long as the plan says."""
         plan = self.plan
+        self._catch_up()
         for client in self.clients:
             client.times.clear()
             client.from_send.clear()
@@ -155,7 +167,11 @@ class Load:
             self._run(plan.seconds)
         seconds = clock() - began
         cpu = (time.process_time() - used) / seconds
-        return self._tally(began, seconds, cpu)
+        tally = self._tally(began, seconds, cpu)
+        if tally.messages and plan.rate is None and not plan.stops:
+            kind = kind_of(TimeoutError(), self.target.datagrams)
+            tally.errors += Counter({kind: self._hung(tally.latency.longest)})
+        return tally
 
     def close(self) -> None:
         """Everybody leaves."""
@@ -168,7 +184,10 @@ class Load:
         times = [one for client in figures for one in client.times]
         lags = sorted(self._lags)
         messages = len(times)
+        busy = cpu
         if self.planned:
+            # It spins, so that its CPU says nothing.
+            busy = 1 - self._idle / self.plan.seconds
             # Replies that came after the time count for the latency, and not here.
             seconds = self.plan.seconds
             messages -= self._late
@@ -184,7 +203,40 @@ class Load:
             lags[len(lags) * 99 // 100] if lags else 0.0,
             [client.moment for client in self._measured if client.moment],
             began,
+            busy,
         )
+
+    def _hung(self, longest: float) -> int:
+        # A server that has stopped answering would show what it did before and nothing
+        # else: whether anybody still gets a reply is seen after the time, usually at once.
+        waiting = [
+            client
+            for client in self._measured
+            if client.served and not (client.resting or client.through)
+        ]
+        had = sum(len(client.times) for client in waiting), self.errors.total()
+        end = clock() + max(SILENCE, 4 * longest)
+        while waiting and clock() < end:
+            self._turn(min(end, clock() + LOOK))
+            if (sum(len(client.times) for client in waiting), self.errors.total()) != had:
+                return 0
+        return len(waiting)
+
+    def _catch_up(self) -> None:
+        # Since the preparations nobody has read here, and replies lie there that would
+        # seem to have taken until now: each client reads its own first. Whose reply is
+        # still to come by then waits for the server.
+        end = 2 * clock() - self._stopped
+        behind = [(client, len(client.times)) for client in self._measured]
+        while clock() < end:
+            behind = [
+                (client, had)
+                for client, had in behind
+                if len(client.times) == had and not (client.resting or client.through)
+            ]
+            if not behind:
+                break
+            self._turn(end)
 
     def _visit(self) -> None:
         # How quickly one more is served, while so many stay.
@@ -251,16 +303,19 @@ class Load:
         gate, self._gate = self._gate, []
         for client in gate:
             self._take(client.step, None)
-        seen, since = 0, began
-        while not all(client.through for client in gate):
+        seen, since = self.through, began
+        everybody = seen - sum(client.through for client in gate) + len(gate)
+        while self.through < everybody:
             self._turn(clock() + LOOK)
-            now, served = clock(), sum(client.through for client in gate)
-            if served != seen:
-                seen, since = served, now
+            now = clock()
+            if self.through != seen:
+                seen, since = self.through, now
             elif now - since > self.plan.patience:
                 break
 
     _late = 0
+    # Of a plan: so long nothing was to be sent and nothing had come.
+    _idle = 0.0
 
     def _run_as_planned(self, began: float, rate: float) -> None:
         # Poisson arrivals: independent people do not come at regular intervals.
@@ -281,6 +336,9 @@ class Load:
             ):
                 break
         self._late = sum(len(client.times) for client in self._measured) - due
+        # They would have taken longest of all, and a latency they have none.
+        if self.due:
+            self.errors["unsent"] += len(self.due)
 
     def _keep(self, moments: list[float]) -> None:
         poll, steps, free, lags = self.epoll.poll, self._steps, self.free, self._lags
@@ -303,8 +361,11 @@ class Load:
             if wait > 2 * SPIN:
                 # epoll's own time is in milliseconds.
                 select.select([self.epoll], [], [], wait - SPIN)
+            ready = poll(0, FEW)
+            if not ready:
+                self._idle += clock() - now
             try:
-                for number, _ in poll(0, FEW):
+                for number, _ in ready:
                     steps[number](None)
             except (StopIteration, KeyError):
                 pass
@@ -316,7 +377,7 @@ class Load:
 
 def main() -> None:
     """Carry out the plans that come in on stdin, until it ends."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    source, sink = _own(0, os.O_RDONLY), _own(1, os.O_WRONLY)
     # A client is a descriptor.
     room_for_connections()
     # A pause of the collector's would be taken for one of the server's.
@@ -339,6 +400,15 @@ def main() -> None:
         except Exception as error:
             answer = error
         _tell(sink, answer)
+
+
+def _own(number: int, flags: int) -> BinaryIO:
+    # A check of the user's may print, or read: not in between.
+    own = os.fdopen(os.dup(number), "rb" if number == 0 else "wb")
+    nowhere = os.open(os.devnull, flags)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+    return own
 
 
 def _hear(source: BinaryIO) -> Any:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EchoframeError
-from .plan import Group, Plan, Tally
+from .plan import CheckFailed, Group, Plan, Tally
 
 __all__ = ["LoadFailed", "Loaders", "surroundings"]
 
-# Longer than a plan takes: preparations of thousands of clients on a slow server.
+# Longer than a plan takes besides its own time: preparations of thousands of clients on
+# a slow server.
 PATIENCE = 120.0
 # And longer than one at rest takes to end.
 GRACE = 0.5
@@ -43,6 +44,7 @@ class Loaders:
 
     def __init__(self, count: int = 1) -> None:
         self.count = count
+        self._seconds = 0.0
         # A Ctrl-C is for whoever measures, which then ends them.
         self._running = [
             subprocess.Popen(
@@ -62,6 +64,7 @@ class Loaders:
 
     def prepare(self, plan: Plan) -> int:
         """Connect the clients and let each be served once; how many were. Errors: LoadFailed."""
+        self._seconds = plan.seconds
         for one, part in zip(self._running, _shares(plan, self.count), strict=True):
             self._say(one, part)
         return sum(self._hear())
@@ -112,17 +115,20 @@ class Loaders:
             raise LoadFailed(_ended(one)) from None
 
     def _hear(self) -> list[Any]:
-        deadline = time.monotonic() + PATIENCE
+        patience = PATIENCE + self._seconds
+        deadline = time.monotonic() + patience
         found = []
         for one in self._running:
             assert one.stdout is not None
             left = max(deadline - time.monotonic(), 0)
             if not select.select([one.stdout], [], [], left)[0]:
-                raise LoadFailed(f"the load generator said nothing for {PATIENCE:g} s")
+                raise LoadFailed(f"the load generator said nothing for {patience:g} s")
             try:
                 answer = pickle.load(one.stdout)
             except EOFError:
                 raise LoadFailed(_ended(one)) from None
+            if isinstance(answer, CheckFailed):
+                raise LoadFailed(str(answer))
             if isinstance(answer, OSError):
                 raise LoadFailed(f"the load generator failed: {answer.strerror or answer}")
             if isinstance(answer, Exception):

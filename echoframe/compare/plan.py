@@ -8,7 +8,11 @@ from dataclasses import dataclass, field, replace
 from .histogram import Histogram
 from .workload import CHURN
 
-__all__ = ["Exchange", "Group", "Moment", "Plan", "Tally"]
+__all__ = ["CheckFailed", "Exchange", "Group", "Moment", "Plan", "Tally"]
+
+
+class CheckFailed(Exception):
+    """A check of replies has raised; a sentence says what."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Tally:
     moments: list[Moment] = field(default_factory=list)
     # When the crowd was let go.
     began: float = 0.0
+    # The share of the time in which there was something to do.
+    busy: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -114,4 +120,5 @@ class Tally:
             max(self.lag, other.lag),
             self.moments + other.moments,
             min(self.began, other.began),
+            max(self.busy, other.busy),
         )

@@ -85,7 +85,8 @@ class Round:
     # The same from the moment at which it was sent, where there was a plan: what a closed
     # loop would have seen.
     from_send: Histogram = field(default_factory=Histogram)
-    # What went wrong, by kind, and how often: refused, reset, ended, wrong, timeout, lost.
+    # What went wrong, by kind, and how often: refused, reset, ended, wrong, timeout, lost,
+    # and unsent: planned, and nobody was free to send it, to the end.
     errors: dict[str, int] = field(default_factory=dict)
     # Clients that waited for the server to the end and never heard a word.
     unserved: int = 0

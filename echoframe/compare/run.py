@@ -7,12 +7,13 @@ that are not asked sleep.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +29,7 @@ from .loaders import Loaders, LoadFailed
 from .plan import Exchange, Group, Plan, Tally
 from .result import Cell, Person, Result, Round, Subject, Task
 from .subjects import Sample, Server, SubjectFailed, psutil_or_none
-from .workload import CROWD, DEFAULTS, HOLD, WORKLOADS, Clients, Workload
+from .workload import DEFAULTS, HOLD, WORKLOADS, Clients, Workload
 
 __all__ = ["Order", "bench", "compare"]
 
@@ -152,6 +153,9 @@ class _Run:
         except KeyboardInterrupt:
             result.complete = False
             result.remarks.append("interrupted: what was measured until then is here")
+        except LoadFailed as error:
+            result.complete = False
+            result.remarks.append(f"{error}; what was measured until then is here")
         for cell in result.cells:
             if not cell.rounds and not cell.failure:
                 cell.failure = "not measured"
@@ -211,8 +215,7 @@ class _Run:
                     for _ in range(self._order.rounds):
                         self._measure_round(loaders, servers, work, count)
         finally:
-            for server in servers.values():
-                server.stop()
+            _stop(servers.values())
 
     def _start(self, subject: Subject, group: list[Workload]) -> Server:
         if subject.model is None:
@@ -306,6 +309,8 @@ class _Run:
         words = _words(self._order, self._handler(work), work)
         plan = _plan(self._order, server.address, work, words)
         empty = server.sample(whole=True)
+        # What was seen in earlier rounds is nobody's of this one.
+        server.seen()
         loaders.prepare(plan)
         before = server.sample()
         loaders.go()
@@ -363,6 +368,12 @@ class _Run:
             loaders.done()
         finally:
             server.stop()
+        if not tally.messages and not tally.errors:
+            # To the rounds it will be somebody who never answers.
+            self._result.remarks.append(
+                f"{handler} gave a single client no reply within {tally.seconds:.1g} s; "
+                "if it takes longer than that, measure longer, as with -d 5"
+            )
         if tally.messages and server.cpu is not None and tally.latency.mean is not None:
             facts["cpu"] = min(server.cpu / tally.messages, tally.latency.mean)
             facts["wait"] = max(tally.latency.mean - facts["cpu"], 0.0)
@@ -399,6 +410,16 @@ def bench(place: str, order: Order, progress: Progress) -> Result:
 
 
 # ------------------------------------------------------------------- the pieces
+
+
+def _stop(servers: Collection[Server]) -> None:
+    with contextlib.ExitStack() as ends:
+        # A Ctrl-C costs one of them its patience, and the others end all the same.
+        for server in servers:
+            ends.callback(server.stop)
+        # Those that take long take it at the same time.
+        for server in servers:
+            server.tell()
 
 
 def _workloads(order: Order) -> list[Workload]:
@@ -554,11 +575,13 @@ def _round(tally: Tally, work: Workload) -> Round:
 
 
 def _bound(tally: Tally, work: Workload) -> bool:
-    if work.way in (CROWD, HOLD):
+    if work.way == HOLD:
         return False
+    if tally.busy > BUSY:
+        return True
     if not tally.from_send.total:
-        return tally.cpu > BUSY
-    # A plan is kept by a loop that spins: it is always busy, and at its end when it is late.
+        return False
+    # A plan that is not kept says nothing of the server either.
     middle = tally.latency.percentile(50) or tally.latency.mean or 0.0
     return tally.lag > 0.001 and tally.lag > middle / 2
 

@@ -104,6 +104,7 @@ class Server:
     # --------------------------------------------------------------- the start
 
     _process: subprocess.Popen[bytes] | None = None
+    _told = False
 
     def _start_ours(self, told: dict[str, Any], drawn: bool, cores: set[int] | None) -> None:
         self._answers, answers = os.pipe()
@@ -214,29 +215,43 @@ class Server:
             pass
         return list(SEEN.iter_unpack(data))
 
+    def tell(self) -> None:
+        """Tell it to end; stop() waits for it. Once: a second word might mean "at once"."""
+        if self._process is not None and not self._told:
+            self._told = True
+            self._process.terminate()
+
     def stop(self) -> float | None:
-        """End it and wait for it; seconds from SIGTERM to its end, None if it had to be killed."""
+        """End it and wait for it; seconds from SIGTERM to its end, None if it had to be killed.
+
+        A Ctrl-C meanwhile ends the waiting, and the server all the same.
+        """
+        try:
+            return None if self._process is None else self._end(self._process)
+        finally:
+            for number in (self._answers, self._seen):
+                if number >= 0:
+                    os.close(number)
+            self._answers = self._seen = -1
+            self._process = None
+            self._errors.close()
+
+    def _end(self, process: subprocess.Popen[bytes]) -> float | None:
         taken = None
-        if self._process is not None:
-            began = time.monotonic()
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+        began = time.monotonic()
+        try:
+            self.tell()
             if self._gone_within(PATIENCE):
                 taken = time.monotonic() - began
+        finally:
             # Whatever it has left behind, too; as long as it is unburied, its number
             # is nobody else's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            if self._answers >= 0:
-                with contextlib.suppress(SubjectFailed, ValueError):
-                    self.cpu = self._answer().get("cpu")
-        for number in (self._answers, self._seen):
-            if number >= 0:
-                os.close(number)
-        self._answers = self._seen = -1
-        self._process = None
-        self._errors.close()
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if self._answers >= 0:
+            with contextlib.suppress(SubjectFailed, ValueError):
+                self.cpu = self._answer().get("cpu")
         return taken
 
     def _gone_within(self, seconds: float) -> bool:

@@ -126,7 +126,8 @@ def _one(page: _Page, result: Result) -> None:
 
 def _remarks(page: _Page, result: Result) -> None:
     said = [clean(remark).rstrip(".") + "." for remark in result.remarks]
-    if not any(one.cpu is not None or one.memory is not None for one in _rounds(result)):
+    rounds = list(_rounds(result))
+    if rounds and not any(one.cpu is not None or one.memory is not None for one in rounds):
         said.append(
             "CPU time, memory and threads are not there, which psutil would tell: "
             "pip install 'echoframe[sys]'"

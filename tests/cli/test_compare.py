@@ -28,6 +28,10 @@ def odd_messages() -> int:
     return 3
 
 
+def no_messages() -> list[bytes]:
+    raise LookupError("none today")
+
+
 def is_upper(message: bytes, reply: bytes) -> bool:
     return reply == message.upper()
 
@@ -54,6 +58,7 @@ HERE = "tests.cli.test_compare"
         (["--messages", "/no/such/file"], "--messages: /no/such/file: No such file"),
         (["--messages", f"{HERE}:odd_messages"], "gives no messages"),
         (["--messages", os.devnull], "gives no message at all"),
+        (["--messages", f"{HERE}:no_messages"], "has raised LookupError('none today')"),
         (["--check", "is_upper"], "--check: takes module:function, not 'is_upper'"),
         (["--check", f"{HERE}:isupper"], "--check:"),
         (["--check", f"{HERE}:HERE"], "--check:"),
@@ -187,7 +192,8 @@ def test_a_criterion_that_is_met_fails_the_command() -> None:
     assert b"throughput" in done.stderr
 
 
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_measured(word: signal.Signals, tmp_path: Path) -> None:
     words = ["compare", "-m", "loop", "--workload", "echo", "-d", "0.05", "-c", "1"]
     with started(
         *words,
@@ -202,7 +208,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"measuring echo (1 of 10000)\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(word)
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert b"Traceback" not in err

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from echoframe import Handler
 from echoframe.compare.load import Load
-from echoframe.compare.plan import Exchange, Group, Plan, Tally
+from echoframe.compare.plan import CheckFailed, Exchange, Group, Plan, Tally
 from echoframe.compare.workload import CHURN, CROWD, HOLD, SIP, TALK
 from echoframe.testing import running
 from tests.certificates import Certificates
@@ -93,6 +94,40 @@ def test_replies_that_nobody_knows_end_where_the_framing_says() -> None:
             assert not tally.errors
 
 
+def test_what_the_load_did_not_read_in_time_is_not_the_servers_delay() -> None:
+    stood = 0.2
+    with running("echo", "thread") as up:
+        load = Load(plan_of(up.address, Group(4, TALK, (ECHO,))))
+        try:
+            load.prepare()
+            time.sleep(stood)
+            tally = load.measure()
+        finally:
+            load.close()
+    assert tally.messages > 0
+    assert tally.latency.longest < stood
+
+
+def test_what_a_plan_never_sent_is_told() -> None:
+    with running("echo", "loop") as up:
+        tally = measure(plan_of(up.address, Group(2, TALK, (ECHO,)), rate=1e6, patience=0.1))
+    assert tally.errors["unsent"] > 0
+    assert tally.latency.total + tally.errors["unsent"] > 1e6 * tally.seconds / 2
+    assert tally.busy > 0
+
+
+def raises(message: bytes, reply: bytes) -> bool:
+    # The loop knows a KeyError of its own.
+    raise KeyError(message)
+
+
+def test_a_check_that_raises_is_no_ones_error_but_its_own() -> None:
+    unknown = replace(ECHO, reply=None)
+    check = "tests.compare.test_load:raises"
+    with running("echo") as up, pytest.raises(CheckFailed, match="test_load:raises has raised Key"):
+        measure(plan_of(up.address, Group(2, TALK, (unknown,)), check=check, framing="raw"))
+
+
 def right(message: bytes, reply: bytes) -> bool:
     return reply == message.upper()
 
@@ -143,7 +178,7 @@ def test_slow_readers_get_all_and_are_not_counted() -> None:
         Group(2, TALK, (ECHO,)),
     )
     with running("echo") as up:
-        load = Load(plan_of(up.address, *groups, seconds=0.2))
+        load = Load(plan_of(up.address, *groups, seconds=0.1))
         load.prepare()
         tally = load.measure()
         load.close()
@@ -235,6 +270,29 @@ def test_a_reply_byte_by_byte_is_the_same_reply() -> None:
     assert not tally.errors
 
 
+@pytest.mark.parametrize("way", [TALK, CHURN])
+def test_who_is_served_first_waits_for_the_others(way: str) -> None:
+    heard: list[bytes] = []
+
+    class ForTwo(Handler):
+        framing = "raw"
+
+        def on_message(self, message: bytes) -> bytes | None:
+            if message.startswith(b"00000002"):
+                return None
+            heard.append(message)
+            return message
+
+    with running(ForTwo, "thread") as up:
+        load = Load(plan_of(up.address, Group(3, way, (ECHO,), tagged=True), warmup=0.0))
+        try:
+            assert load.prepare() == 2
+        finally:
+            load.close()
+    # Once each, and once more when it was over.
+    assert len(heard) <= 4
+
+
 def test_one_wrong_byte_is_noticed() -> None:
     def talk(peer: socket.socket) -> None:
         turn = 0
@@ -283,6 +341,31 @@ def test_a_server_that_stops_answering_is_noticed() -> None:
         tally = measure(plan_of(place, Group(1, TALK, (ECHO,)), seconds=0.3, patience=0.1))
         gone.set()
     assert tally.errors["timeout"] > 0
+
+
+def test_a_server_that_hangs_at_the_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echoframe.compare.load.SILENCE", 0.1)
+    gone = threading.Event()
+    hangs = threading.Event()
+
+    def talk(peer: socket.socket) -> None:
+        while not hangs.is_set():
+            peer.sendall(peer.recv(1000))
+        gone.wait(DEADLINE)
+
+    with serving(talk) as place:
+        load = Load(plan_of(place, Group(1, TALK, (ECHO,)), seconds=0.1))
+        try:
+            load.prepare()
+            timer = threading.Timer(0.05, hangs.set)
+            timer.start()
+            tally = load.measure()
+        finally:
+            load.close()
+            gone.set()
+    timer.join()
+    assert tally.messages > 0
+    assert tally.errors == {"timeout": 1}
 
 
 def test_nobody_there_is_an_error_of_each_client() -> None:

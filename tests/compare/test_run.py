@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import shlex
 import signal
 import socketserver
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ import pytest
 
 from echoframe import Handler, Reply
 from echoframe.compare.figures import figures
+from echoframe.compare.loaders import Loaders, LoadFailed
+from echoframe.compare.plan import Exchange, Group, Plan
 from echoframe.compare.result import Cell, Result
 from echoframe.compare.run import Order, bench, compare
 from echoframe.compare.subjects import Server, SubjectFailed, psutil_or_none
@@ -323,6 +329,68 @@ def test_an_interrupted_run_keeps_what_it_has() -> None:
     assert "interrupted" in result.remarks[0]
 
 
+def takes_long(message: bytes) -> bytes:
+    import time
+
+    time.sleep(0.5)
+    return message
+
+
+def test_a_handler_that_takes_longer_than_a_round_is_told_of() -> None:
+    order = Order(handler=f"{HERE}:takes_long", models=["thread"], budget=0.0, rounds=1)
+    result = compare(order, quietly)
+    assert f"{HERE}:takes_long gave a single client no reply within 0.2 s" in result.remarks[0]
+
+
+def prints(message: bytes, reply: bytes) -> bool:
+    print("a reply")
+    return True
+
+
+def fails(message: bytes, reply: bytes) -> bool:
+    raise LookupError("no such reply")
+
+
+def test_a_check_may_print_and_what_it_raises_is_told() -> None:
+    plan = Plan("", (Group(1, "talk", (Exchange(b"x", None),)),), 0.02, framing="raw")
+    with running("echo", "thread") as up, Loaders() as loaders:
+        plan = replace(plan, address=str(up.address))
+        assert loaders.prepare(replace(plan, check=f"{HERE}:prints")) == 1
+        loaders.go()
+        assert loaders.tally().messages > 0
+        loaders.done()
+        with pytest.raises(LoadFailed, match="fails has raised LookupError"):
+            loaders.prepare(replace(plan, check=f"{HERE}:fails"))
+
+
+def test_a_load_that_fails_costs_nothing_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise LoadFailed("it could not go on")
+
+    monkeypatch.setattr("echoframe.compare.run._Run._measure_group", fail)
+    result = compare(Order(models=["thread"], workloads=["echo"]), quietly)
+    assert not result.complete
+    assert "it could not go on" in result.remarks[0]
+
+
+def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = Exchange(b"x", b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft // 2, hard))
+    try:
+        loaders = Loaders()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with running("echo", "thread") as up, loaders:
+        group = Group(1, "talk", (exchange,))
+        assert loaders.prepare(Plan(str(up.address), (group,), seconds=0.3)) == 1
+        # Each client is a descriptor.
+        assert resource.prlimit(loaders.pids[0], resource.RLIMIT_NOFILE) == (hard, hard)
+        monkeypatch.setattr("echoframe.compare.loaders.PATIENCE", 0.25)
+        loaders.go()
+        assert loaders.tally().messages > 0
+
+
 # --------------------------------------------------------------------------- bench
 
 
@@ -375,6 +443,32 @@ def test_a_server_that_is_stopped_tells_what_it_used() -> None:
         assert taken < DEADLINE
         assert up.cpu is not None
         assert up.ended
+
+
+STUBBORN = """
+import signal, socket
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with socket.create_server(("127.0.0.1", {port})):
+    signal.pause()
+    signal.pause()
+"""
+
+
+def test_ctrl_c_while_a_server_is_stopped_leaves_no_server() -> None:
+    up = Server("", command=shlex.join([sys.executable, "-c", STUBBORN]))
+    pid = up.pid
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    up.tell()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            up.stop()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_setting_that_cannot_work_is_a_sentence() -> None:

@@ -87,6 +87,8 @@ def test_without_psutil_the_columns_are_replaced_by_the_way_to_get_them() -> Non
     assert "memory\n" not in text
     assert "PSS" not in text
     assert "pip install" not in render([both()], 120)
+    # Nothing was measured, so nothing is known of psutil.
+    assert "pip install" not in render([result(Cell("loop", "echo", 50))], 120)
 
 
 def test_a_percentile_that_few_messages_do_not_carry_is_a_dash_and_explained() -> None:
