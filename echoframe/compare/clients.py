@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import ssl
+from array import array
 from collections import deque
 from collections.abc import Callable, Generator
 from itertools import cycle
@@ -139,8 +140,9 @@ class Client:
 
     def __init__(self, load: Load, group: Group, number: int) -> None:
         self.group = group
-        self.times: list[float] = []
-        self.from_send: list[float] = []
+        # Packed: there are millions of them in a minute.
+        self.times = array("d")
+        self.from_send = array("d")
         self.moment: Moment | None = None
         # It has heard a word of the server's.
         self.served = False

@@ -48,8 +48,13 @@ class Histogram:
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Histogram:
         """Count times."""
-        times = [int(one * 1e9) for one in seconds]
-        return cls(Counter(map(_bucket, times)).items(), max(times, default=0) / 1e9)
+        counts: Counter[int] = Counter()
+        longest = 0.0
+        for one in seconds:
+            counts[_bucket(int(one * 1e9))] += 1
+            if one > longest:
+                longest = one
+        return cls(counts.items(), longest)
 
     def __add__(self, other: Histogram) -> Histogram:
         both = self._counts + other._counts

@@ -43,6 +43,8 @@ __all__ = ["Load", "main"]
 # How many of those that have never been served may be on their way in at once: more
 # would be a test of the backlog.
 ARRIVING = 128
+# And so long may it take until everybody has been.
+LONGEST = 8.0
 # How often stuck clients are looked for.
 LOOK = 0.05
 # Before a planned moment the kernel's clock is too coarse, and the loop spins.
@@ -124,8 +126,9 @@ class Load:
             self._take(client.step, None)
         arriving: list[Client] = []
         served, since = -1, clock()
+        end = since + LONGEST
         self.preparing = True
-        while True:
+        while clock() < end:
             arriving = [one for one in arriving if not (one.served or one.through)]
             while coming and len(arriving) < ARRIVING:
                 arriving.append(coming.popleft())
@@ -153,8 +156,7 @@ class Load:
         plan = self.plan
         self._catch_up()
         for client in self.clients:
-            client.times.clear()
-            client.from_send.clear()
+            del client.times[:], client.from_send[:]
         if any(client.group.way == HOLD for client in self._measured):
             self._visit()
         used = time.process_time()
@@ -181,9 +183,8 @@ class Load:
 
     def _tally(self, began: float, seconds: float, cpu: float) -> Tally:
         figures = self._visitors or self._measured
-        times = [one for client in figures for one in client.times]
         lags = sorted(self._lags)
-        messages = len(times)
+        messages = sum(len(client.times) for client in figures)
         busy = cpu
         if self.planned:
             # It spins, so that its CPU says nothing.
@@ -194,7 +195,7 @@ class Load:
         return Tally(
             seconds,
             messages,
-            Histogram.of(times),
+            Histogram.of(one for client in figures for one in client.times),
             Histogram.of(one for client in figures for one in client.from_send),
             self.errors.copy(),
             sum(not client.served for client in self._measured),

@@ -36,6 +36,8 @@ __all__ = ["Order", "bench", "compare"]
 # Permits besides those that a workload needs.
 SPARE = 100
 BUSY = 0.93
+# A handler may take so long for a message, and rounds last so many of them.
+SLOWEST, MESSAGES = 2.0, 4
 
 # What the built-in handlers answer.
 REPLIES: dict[str, Callable[[bytes], bytes]] = {
@@ -120,6 +122,8 @@ class _Run:
         self._done = 0
         self._slots = 0
         self._server_cores: set[int] | None = None
+        # Seconds that a message of the user's own handler takes.
+        self._pace = 0.0
         self._folder = ""
 
     def result(self) -> Result:
@@ -307,7 +311,7 @@ class _Run:
 
     def _measure(self, loaders: Loaders, server: Server, cell: Cell, work: Workload) -> None:
         words = _words(self._order, self._handler(work), work)
-        plan = _plan(self._order, server.address, work, words)
+        plan = self._paced(_plan(self._order, server.address, work, words))
         empty = server.sample(whole=True)
         # What was seen in earlier rounds is nobody's of this one.
         server.seen()
@@ -329,6 +333,12 @@ class _Run:
             cell.timeline = _timeline(tally, server.seen())
         loaders.done()
         cell.rounds.append(one)
+
+    def _paced(self, plan: Plan) -> Plan:
+        # Of a handler that takes its time, a short round would see nothing.
+        needed = MESSAGES * self._pace
+        seconds = plan.seconds if self._order.seconds else max(plan.seconds, needed)
+        return replace(plan, seconds=seconds, settle=max(plan.settle, needed))
 
     def _late(self) -> bool:
         budget = self._order.budget
@@ -362,10 +372,15 @@ class _Run:
             return facts
         try:
             words = _words(self._order, handler, work)
-            loaders.prepare(_plan(self._order, server.address, work, words))
-            loaders.go()
-            tally = loaders.tally()
-            loaders.done()
+            # Once more with patience, if it takes its time.
+            for seconds in (work.seconds, SLOWEST):
+                plan = _plan(self._order, server.address, replace(work, seconds=seconds), words)
+                loaders.prepare(replace(plan, settle=seconds))
+                loaders.go()
+                tally = loaders.tally()
+                loaders.done()
+                if tally.messages or tally.errors:
+                    break
         finally:
             server.stop()
         if not tally.messages and not tally.errors:
@@ -377,6 +392,7 @@ class _Run:
         if tally.messages and server.cpu is not None and tally.latency.mean is not None:
             facts["cpu"] = min(server.cpu / tally.messages, tally.latency.mean)
             facts["wait"] = max(tally.latency.mean - facts["cpu"], 0.0)
+            self._pace = tally.latency.mean
         return facts
 
 
