@@ -29,7 +29,7 @@ from .loaders import Loaders, LoadFailed
 from .plan import Exchange, Group, Plan, Tally
 from .result import Cell, Person, Result, Round, Subject, Task
 from .subjects import Sample, Server, SubjectFailed, psutil_or_none
-from .workload import DEFAULTS, HOLD, WORKLOADS, Clients, Workload
+from .workload import DEFAULTS, HOLD, WORKLOADS, Workload
 
 __all__ = ["Order", "bench", "compare"]
 
@@ -364,7 +364,8 @@ class _Run:
         facts["keeps_worker"] = whole
         facts["asynchronous"] = runs_async(getattr(found, "on_message", found))
         model = "aio" if facts["asynchronous"] else "single"
-        work = Workload("alone", "one client", "", handler, (Clients(1),), seconds=0.2)
+        [work] = _workloads(replace(self._order, workloads=["echo"], pipeline=1, think=0.0))
+        work = replace(work.with_connections(1), seconds=0.2)
         try:
             server = self._start(Subject(model, model), [work])
         except SubjectFailed:

@@ -36,6 +36,9 @@ SEEN = struct.Struct("<Hdd")
 # What a program ends with that could not start.
 COULD_NOT_START = 3
 
+# How often to see whether there still is somebody who measures.
+LOOK = 1.0
+
 Tell = Callable[[int, float], None]
 
 
@@ -57,12 +60,24 @@ def main() -> int:
     with server:
         # From the moment that the address is known, the end may come.
         signal.signal(signal.SIGTERM, lambda *_: server.stop())
+        _end_with(os.getppid(), server.stop)
         before = _used()
         facts = {"address": str(server.address), "runs_on": server.runs_on}
         os.write(answers, json.dumps(facts).encode() + b"\n")
         server.run()
     os.write(answers, json.dumps({"cpu": _used() - before}).encode() + b"\n")
     return 0
+
+
+def _end_with(parent: int, stop: Callable[[], None]) -> None:
+    # Whoever measures may be killed, and then nobody is left to end this. (A thread that
+    # looked would be there at each fork.)
+    def look(number: int, frame: object) -> None:
+        if os.getppid() != parent:
+            stop()
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
 
 
 def _used() -> float:
@@ -141,7 +156,9 @@ def _class_of_messages(
     elif inspect.isasyncgenfunction(answer):
         wrapped = iterated
     names = {"on_message": wrapped, "framing": framing, "client_framing": client_framing}
-    return type(base.__name__, (base,), names)
+    # Under the name by which its author knows it.
+    known = getattr(answer if base is _Asks else base, "__name__", base.__name__)
+    return type(known, (base,), names)
 
 
 def _class_of_connections(handler: type, tell: Tell) -> type:
@@ -153,6 +170,7 @@ def _class_of_connections(handler: type, tell: Tell) -> type:
             finally:
                 tell(_port(str(self.client_address)), began)
 
+    Witnessed.__name__ = handler.__name__
     return Witnessed
 
 

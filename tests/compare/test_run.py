@@ -5,7 +5,9 @@ import os
 import resource
 import shlex
 import signal
+import socket
 import socketserver
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from echoframe import Handler, Reply
+from echoframe import Address, Handler, Reply
 from echoframe.compare.figures import figures
 from echoframe.compare.loaders import Loaders, LoadFailed
 from echoframe.compare.plan import Exchange, Group, Plan
@@ -26,7 +28,8 @@ from echoframe.compare.subjects import Server, SubjectFailed, psutil_or_none
 from echoframe.errors import SettingError
 from echoframe.servers import MODELS
 from echoframe.testing import running
-from tests.helpers import DEADLINE, nothing_left_behind
+from tests.cli.programs import surroundings
+from tests.helpers import DEADLINE, eventually, nothing_left_behind
 
 HERE = "tests.compare.test_run"
 
@@ -421,6 +424,18 @@ class NoSize(Handler):
         return message
 
 
+def by_word(message: bytes) -> bytes:
+    import time
+
+    time.sleep(0.02 if message == b"slow" else 0)
+    return message
+
+
+def test_a_handler_is_looked_at_with_the_words_it_will_hear() -> None:
+    order = Order(handler=f"{HERE}:by_word", models=["thread"], budget=0.0, messages=(b"slow",))
+    assert compare(order, quietly).handler["wait"] > 0.015
+
+
 # ------------------------------------------------------------------------- a server
 
 
@@ -478,3 +493,28 @@ def test_a_setting_that_cannot_work_is_a_sentence() -> None:
         server(settings={"max_connections": -5}),
     ):
         pass
+
+
+def test_a_server_ends_with_whoever_measures() -> None:
+    script = (
+        "import os\n"
+        "from echoframe.compare.subjects import Server\n"
+        "told = {'handler': 'echo', 'model': 'fork', 'settings': {}}\n"
+        "up = Server('tcp://127.0.0.1:0', ours=told)\n"
+        "print(up.address, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+        env=surroundings(),
+    )
+    place = Address.parse(done.stdout.decode().strip())
+
+    def gone() -> bool:
+        with socket.socket() as peer:
+            return peer.connect_ex((place.host, place.port)) != 0
+
+    eventually(gone, "its end")

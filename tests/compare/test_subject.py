@@ -65,6 +65,14 @@ def test_a_witness_changes_nothing_and_tells(handler: Any, answer: bytes) -> Non
     assert [port for port, _ in told.seen] == [4711]
 
 
+def test_it_has_the_name_of_what_it_watches() -> None:
+    class Request(socketserver.BaseRequestHandler):
+        pass
+
+    for handler in (awaiting, Shouting, Request):
+        assert witnessed(handler, Told()).__name__ == handler.__name__
+
+
 def test_the_framing_stays() -> None:
     found = Protocol.of(witnessed(Shouting, Told()))
     assert found.framing == "length"
