@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import WorkersFailed
-from .children import ended, flush, handle_of, kill, words_for
+from .children import ended, flush, handle_of, kill, leave, words_for
 from .life import Life, Report
 from .lifecycle import GRACE
 from .rows import Rows
@@ -280,7 +280,7 @@ class Crew:
             try:
                 flush()
             finally:
-                os._exit(status & 0xFF)
+                leave(status & 0xFF)
 
     # ------------------------------------------------------------------- deaths
 

@@ -24,7 +24,7 @@ from weakref import WeakSet
 
 from ..handlers import EchoHandler
 from .base import Server
-from .children import ended, flush, kill
+from .children import ended, flush, kill, leave
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
@@ -154,7 +154,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
                 if self._life.rows.cells[WANTED]:
                     self._life.wake.set()
             finally:
-                os._exit(status)
+                leave(status)
 
     def _converse_in_child(self, connection: Connection) -> None:
         self._close_in_child(connection)

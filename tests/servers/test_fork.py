@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from echoframe.servers import ForkingMixIn, ForkServer
+from echoframe.servers import MODELS, ForkingMixIn, ForkServer
 from echoframe.testing import running
 
 from ..helpers import (
@@ -29,6 +29,7 @@ from ..helpers import (
     fail_first_fork,
     forked,
     noting,
+    one_worker,
     raw_connection,
     read_line,
     read_to_end,
@@ -357,3 +358,31 @@ def test_the_mix_in_works_on_a_server_of_the_stdlib(parent_only: None) -> None:
             assert ask(two, b"two") == b"TWO"
             os.kill(child.pid, signal.SIGTERM)
             assert child.wait() == 0
+
+
+# As a tool that measures coverage does: it writes down what a child has done in os._exit(),
+# under a lock that its own code takes wherever a new file is entered.
+@pytest.mark.parametrize("model", ["fork", "prefork"])
+def test_nothing_interrupts_a_child_on_its_way_out(model: str, notes: Notes) -> None:
+    def work(told: Notes) -> None:
+        leave = os._exit
+
+        def slowly(status: int) -> None:
+            if os.getpid() != parent:
+                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+                notes.write("deaf" if signal.SIGTERM in blocked else "interruptible")
+            leave(status)
+
+        server = MODELS[model]("tcp://127.0.0.1:0", echo, **one_worker(model))
+        parent = os.getpid()
+        os._exit = slowly  # type: ignore[assignment]  # it does leave
+        told.write(str(server.address))
+        server.run()
+        os._exit = leave
+
+    with forked(work) as child:
+        with raw_connection(Place(child.notes.next())) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        os.kill(child.pid, signal.SIGTERM)
+        assert notes.next() == "deaf"
+        assert child.wait() == 0
