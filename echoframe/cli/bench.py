@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from ..address import Address
+from ..client import Client
 from ..compare.loaders import LoadFailed
 from ..compare.run import bench
 from ..compare.workload import WORKLOADS
@@ -44,7 +46,14 @@ def parser() -> Parser:
         "--workload", metavar="NAME", help=f"{', '.join(_known())} (echo: {WORKLOADS['echo'].what})"
     )
     add_measuring(made)
-    made.add_argument("--tls-ca", metavar="FILE.pem", help="over tls://: trust the CA in this file")
+    made.add_argument(
+        "--tls-ca",
+        metavar="FILE.pem",
+        help="over tls://: trust the CA, or the certificate, in this file and no other",
+    )
+    made.add_argument(
+        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
+    )
     add_exports(made)
     return made
 
@@ -64,8 +73,9 @@ def run(given: Any) -> int:
         workloads=names,
         seconds=order.seconds or 2.0,
         transport=place.scheme,
-        tls_cert=given.tls_ca,
+        tls_ca="" if given.tls_insecure else given.tls_ca,
     )
+    _knock(place, given)
     try:
         with progress_on(sys.stderr, given.quiet) as progress:
             result = bench(str(place), order, progress)
@@ -79,6 +89,14 @@ def run(given: Any) -> int:
     if not result.complete:
         return 130
     return code if any(one.messages for cell in result.cells for one in cell.rounds) else 1
+
+
+def _knock(place: Address, given: Any) -> None:
+    """Find out whether anybody is there, and is who they should be. Errors: as of a Client."""
+    if given.tls_insecure and given.tls_ca is not None:
+        raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
+    tls = False if given.tls_insecure else given.tls_ca
+    Client(place, tls=tls).close()
 
 
 def _known() -> list[str]:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from ..compare.run import Order, compare
+from ..compare.loaders import LoadFailed
+from ..compare.run import AND_THEN_NO_MORE, Order, compare
 from ..compare.workload import DEFAULTS, WORKLOADS
 from ..errors import SettingError
 from ..servers import MODELS, SETTINGS, model_class
 from .exports import Exports, add_exports
-from .failure import UsageError, near
+from .failure import CommandFailed, UsageError, near
 from .measuring import (
     add_measuring,
     check_handler,
@@ -121,6 +122,8 @@ def run(given: Any) -> int:
             result = compare(order, progress)
         except SettingError as error:
             raise UsageError(str(error)) from None
+        except LoadFailed as error:
+            raise CommandFailed(str(error)) from None
     code = exports.finish([result])
     if given.export_html is not None and not exports.to_stdout:
         print(f"\nThe page: {os.path.abspath(given.export_html)}")
@@ -128,7 +131,8 @@ def run(given: Any) -> int:
         return 130
     if not any(cell.rounds for cell in result.cells):
         return 1
-    return code
+    # That the time was up is as it was asked for.
+    return code or int(any(AND_THEN_NO_MORE in one for one in result.remarks))
 
 
 def _can_have_page() -> bool:

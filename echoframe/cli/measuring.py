@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -84,7 +86,7 @@ def order_of(given: Any, command: str) -> Order:
         seconds=None if given.duration is None else duration(given.duration, "--duration"),
         rate=None if given.rate is None else _positive(given.rate, "--rate", "messages a second"),
         messages=_messages(given),
-        check=_function(given.check, "--check"),
+        check=_check(given.check),
         framing=_framing(given.framing),
         pipeline=_count(given.pipeline, "--pipeline"),
         think=duration(given.think, "--think", least=0.0),
@@ -99,6 +101,13 @@ def check_handler(handler: str) -> None:
         registry.resolve(handler)
     except EchoframeError as error:
         raise UsageError(str(error)) from None
+    except SystemExit as error:
+        raise UsageError(_has_exited(handler, error)) from None
+
+
+def _has_exited(path: str, error: SystemExit) -> str:
+    module = path.partition(":")[0]
+    return f"{path!r} cannot be imported: {module} ends the program with {error!r}"
 
 
 def workloads(texts: list[str] | None) -> list[str]:
@@ -171,9 +180,20 @@ def _framing(text: str | None) -> str | None:
     return text
 
 
-def _function(path: str | None, flag: str) -> str | None:
+def _check(path: str | None) -> str | None:
     if path is not None:
-        _load(path, flag)
+        function = _load(path, "--check")
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(f"--check: {path} is async; a check is called, and not awaited")
+        try:
+            inspect.signature(function).bind(b"", b"")
+        except TypeError as error:
+            raise UsageError(
+                f"--check: {path} is called with a message and its reply, and cannot be: {error}"
+            ) from None
+        except ValueError:
+            # Nobody knows what it takes: the first reply will show.
+            pass
     return path
 
 
@@ -183,7 +203,13 @@ def _load(path: str, flag: str) -> Callable[..., Any]:
     try:
         found = registry.resolve(path)
     except EchoframeError as error:
+        module, _, name = path.partition(":")
+        if isinstance(getattr(sys.modules.get(module), name, None), str):
+            # A text there would be a handler's name.
+            raise UsageError(f"{flag}: {path} is a text, and no function") from None
         raise UsageError(f"{flag}: {error}") from None
+    except SystemExit as error:
+        raise UsageError(f"{flag}: {_has_exited(path, error)}") from None
     if not callable(found):
         raise UsageError(f"{flag}: {path} is no function")
     function: Callable[..., Any] = found

@@ -66,8 +66,8 @@ class Plan:
     settle: float = 0.15
     # The server will be told to stop: what ends, ends.
     stops: bool = False
-    # TLS: the CA's file; "" verifies nobody.
-    ca: str = ""
+    # TLS, whom to trust: the CA in this file; None: those that this machine trusts; "": anybody.
+    ca: str | None = ""
     seed: int = 1
     # The number of its first client, by which what they say differs.
     first: int = 0

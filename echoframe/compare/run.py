@@ -31,8 +31,10 @@ from .result import Cell, Person, Result, Round, Subject, Task
 from .subjects import Sample, Server, SubjectFailed, psutil_or_none
 from .workload import DEFAULTS, HOLD, WORKLOADS, Workload
 
-__all__ = ["Order", "bench", "compare"]
+__all__ = ["AND_THEN_NO_MORE", "Order", "bench", "compare"]
 
+# How a remark ends that says why the load came to an end.
+AND_THEN_NO_MORE = "what was measured until then is here"
 # Permits besides those that a workload needs.
 SPARE = 100
 BUSY = 0.93
@@ -77,6 +79,8 @@ class Order:
     transport: str = "tcp"
     tls_cert: str | None = None
     tls_key: str | None = None
+    # Over TLS, whom the clients trust: see Plan.ca.
+    tls_ca: str | None = ""
     framing: str | None = None
     messages: tuple[bytes, ...] = ()
     check: str | None = None
@@ -100,7 +104,8 @@ class Words:
 def compare(order: Order, progress: Progress) -> Result:
     """Measure, and give what there is, also after Ctrl-C: then it is not complete.
 
-    Errors: SettingError and UnknownHandler for what cannot be measured at all.
+    Errors: SettingError and UnknownHandler for what cannot be measured at all, LoadFailed
+    if the load could not be made before anything was.
     """
     return _Run(order, progress).result()
 
@@ -125,6 +130,8 @@ class _Run:
         # Seconds that a message of the user's own handler takes.
         self._pace = 0.0
         self._folder = ""
+        # Handlers of which it is told what they raised.
+        self._raised: set[str] = set()
 
     def result(self) -> Result:
         order, result = self._order, self._result
@@ -158,8 +165,10 @@ class _Run:
             result.complete = False
             result.remarks.append("interrupted: what was measured until then is here")
         except LoadFailed as error:
+            if not any(cell.rounds for cell in result.cells):
+                raise
             result.complete = False
-            result.remarks.append(f"{error}; what was measured until then is here")
+            result.remarks.append(f"{error}; {AND_THEN_NO_MORE}")
         for cell in result.cells:
             if not cell.rounds and not cell.failure:
                 cell.failure = "not measured"
@@ -220,6 +229,24 @@ class _Run:
                         self._measure_round(loaders, servers, work, count)
         finally:
             _stop(servers.values())
+        for name, server in servers.items():
+            self._note_raised(name, group, server.raised)
+
+    def _note_raised(self, subject: str, group: list[Workload], raised: str) -> None:
+        # Once of each handler: what it raises on one model it raises on all.
+        names = [work.name for work in group]
+        handler = self._handler(group[0])
+        if not raised or handler in self._raised:
+            return
+        rounds = [
+            one
+            for cell in self._result.cells
+            if cell.subject == subject and cell.task in names
+            for one in cell.rounds
+        ]
+        if any(one.errors or not one.messages for one in rounds):
+            self._raised.add(handler)
+            self._result.remarks.append(f"{handler} raised {raised}")
 
     def _start(self, subject: Subject, group: list[Workload]) -> Server:
         if subject.model is None:
@@ -569,7 +596,7 @@ def _plan(order: Order, address: str, work: Workload, words: Words) -> Plan:
         check=order.check,
         stops=work.stops,
         greetings=words.greetings,
-        ca=order.tls_cert or "",
+        ca=order.tls_ca,
     )
 
 

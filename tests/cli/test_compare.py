@@ -15,6 +15,7 @@ from echoframe.cli import main
 from echoframe.compare.result import Result
 from echoframe.testing import running
 
+from ..certificates import Certificates
 from .programs import PATIENCE, command, run, started, surroundings
 
 QUICK = ["-n", "1", "-d", "50ms", "-c", "2", "-q", "--no-page"]
@@ -34,6 +35,22 @@ def no_messages() -> list[bytes]:
 
 def is_upper(message: bytes, reply: bytes) -> bool:
     return reply == message.upper()
+
+
+def takes_none() -> bool:
+    return True
+
+
+async def awaited(message: bytes, reply: bytes) -> bool:
+    return True
+
+
+def complains(message: bytes, reply: bytes) -> bool:
+    raise LookupError("no such reply")
+
+
+def crashes(message: bytes) -> bytes:
+    raise ValueError("oops")
 
 
 HERE = "tests.cli.test_compare"
@@ -61,7 +78,17 @@ HERE = "tests.cli.test_compare"
         (["--messages", f"{HERE}:no_messages"], "has raised LookupError('none today')"),
         (["--check", "is_upper"], "--check: takes module:function, not 'is_upper'"),
         (["--check", f"{HERE}:isupper"], "--check:"),
-        (["--check", f"{HERE}:HERE"], "--check:"),
+        (["--check", f"{HERE}:HERE"], f"--check: {HERE}:HERE is a text, and no function"),
+        (["--check", f"{HERE}:QUICK"], f"--check: {HERE}:QUICK is no function"),
+        (["--check", f"{HERE}:takes_none"], "and its reply, and cannot be: too many positional"),
+        (["--check", f"{HERE}:awaited"], "awaited is async"),
+        (["--messages", "os:sep"], "--messages: os:sep is a text, and no function"),
+        (["--messages", f"{HERE}:is_upper"], "has raised TypeError"),
+        (
+            ["tests.cli.exits:handler"],
+            "tests.cli.exits ends the program with SystemExit('go away')",
+        ),
+        (["--check", "tests.cli.exits:f"], "--check: 'tests.cli.exits:f' cannot be imported"),
         (["--framing", "lines"], "--framing:"),
         (["--pipeline", "none"], "--pipeline: takes a whole number"),
         (["--against", "mine"], "--against: takes NAME=COMMAND, not 'mine'"),
@@ -224,13 +251,53 @@ def test_bench_measures_and_tells() -> None:
     assert done.stderr == b""
 
 
-def test_bench_of_nobody_is_a_failure() -> None:
+def test_bench_of_nobody_says_so_and_measures_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with running("echo", "thread") as up:
         place = str(up.address)
-    done = run("bench", place, "-n", "1", "-d", "50ms", "-c", "1", "-q")
-    assert done.returncode == 1
-    assert b"refused" in done.stdout + done.stderr
-    assert b"Traceback" not in done.stderr
+    assert main(["bench", place]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"echoframe: nobody listens at {place}\n"
+    assert said.out == ""
+
+
+def test_bench_trusts_whom_send_would_trust(
+    certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--json", "-n", "1", "-d", "50ms", "-c", "1", "-q"]
+    with running("echo", "thread", "tls", **certificates.settings) as up:
+        place = str(up.address).replace("127.0.0.1", "localhost")
+        assert main(["bench", place, *words]) == 1
+        said = capsys.readouterr()
+        assert "--tls-ca" in said.err
+        assert said.out == ""
+        for trust in (["--tls-insecure"], ["--tls-ca", str(certificates.ca)]):
+            assert main(["bench", place, *words, *trust]) == 0
+            [one] = Result.from_json(capsys.readouterr().out).cells
+            assert one.rounds[0].messages > 0
+            assert not one.rounds[0].errors
+        assert main(["bench", place, *trust, "--tls-insecure"]) == 2
+        assert "--tls-ca has no meaning" in capsys.readouterr().err
+
+
+def test_a_check_that_raises_is_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", "thread", "--workload", "echo", *QUICK]
+    assert main(["compare", *words, "--check", f"{HERE}:complains"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"echoframe: --check: {HERE}:complains has raised LookupError('no such reply')\n"
+    )
+
+
+def test_what_a_handler_raises_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--json", "-m", "thread,aio", "--workload", "echo,churn", *QUICK]
+    main(["compare", f"{HERE}:crashes", *words])
+    result = Result.from_json(capsys.readouterr().out)
+    assert [one for one in result.remarks if "raised" in one] == [
+        f"{HERE}:crashes raised ValueError: oops"
+    ]
 
 
 def test_it_runs_without_anything_installed() -> None:

@@ -21,7 +21,7 @@ import pytest
 from echoframe import Address, Handler, Reply
 from echoframe.compare.figures import figures
 from echoframe.compare.loaders import Loaders, LoadFailed
-from echoframe.compare.plan import Exchange, Group, Plan
+from echoframe.compare.plan import Exchange, Group, Plan, Tally
 from echoframe.compare.result import Cell, Result
 from echoframe.compare.run import Order, bench, compare
 from echoframe.compare.subjects import Server, SubjectFailed, psutil_or_none
@@ -368,13 +368,30 @@ def test_a_check_may_print_and_what_it_raises_is_told() -> None:
 
 
 def test_a_load_that_fails_costs_nothing_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(loaders: Loaders) -> int:
+        if "tally" in vars(loaders):
+            raise LoadFailed("it could not go on")
+        loaders.tally = lambda: tally  # type: ignore[method-assign]
+        return 1
+
+    tally = Tally(1.0, 1)
+    order = Order(models=["thread"], workloads=["echo"], rounds=2)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.go", once)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.prepare", lambda *_: 1)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.done", lambda *_: None)
+    result = compare(order, quietly)
+    assert not result.complete
+    assert "it could not go on" in result.remarks[0]
+    assert len(cell(result, "thread").rounds) == 1
+
+
+def test_a_load_that_fails_at_once_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise LoadFailed("it could not go on")
 
     monkeypatch.setattr("echoframe.compare.run._Run._measure_group", fail)
-    result = compare(Order(models=["thread"], workloads=["echo"]), quietly)
-    assert not result.complete
-    assert "it could not go on" in result.remarks[0]
+    with pytest.raises(LoadFailed, match="it could not go on"):
+        compare(Order(models=["thread"], workloads=["echo"]), quietly)
 
 
 def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
