@@ -10,7 +10,7 @@ from typing import Any
 from ..address import Address
 from ..client import Client
 from ..compare.loaders import LoadFailed
-from ..compare.run import bench
+from ..compare.run import Order, bench, planned
 from ..compare.workload import WORKLOADS
 from ..errors import EchoframeError, SettingError
 from .exports import Exports, add_exports
@@ -24,6 +24,10 @@ EXAMPLE = "echoframe bench 127.0.0.1:7007 -c 50 -d 5 --rate 10000"
 
 # What needs a server that was started for it.
 _NOT_HERE = ("drain",)
+_NOT_SEEN = (
+    *("cpu", "switches", "threads", "processes", "descriptors", "memory", "memory-each"),
+    *("ready", "stop"),
+)
 
 
 def parser() -> Parser:
@@ -63,7 +67,7 @@ def run(given: Any) -> int:
     place = read_place(given.address)
     check_handler(given.handler)
     exports = Exports.of(given)
-    names = workloads([given.workload] if given.workload else ["echo"])
+    names = workloads(["echo"] if given.workload is None else [given.workload])
     if len(names) != 1 or names[0] not in _known():
         raise UsageError(f"--workload: takes one of {', '.join(_known())}, not {given.workload!r}")
     order = order_of(given, shlex.join(["echoframe", *sys.argv[1:]]))
@@ -75,6 +79,7 @@ def run(given: Any) -> int:
         transport=place.scheme,
         tls_ca="" if given.tls_insecure else given.tls_ca,
     )
+    _check_criteria(exports, order, str(place))
     _knock(place, given)
     try:
         with progress_on(sys.stderr, given.quiet) as progress:
@@ -89,6 +94,16 @@ def run(given: Any) -> int:
     if not result.complete:
         return 130
     return code if any(one.messages for cell in result.cells for one in cell.rounds) else 1
+
+
+def _check_criteria(exports: Exports, order: Order, place: str) -> None:
+    for one in exports.criteria:
+        if one.measure.name in _NOT_SEEN:
+            raise UsageError(
+                f"--fail-if: {one.text!r}: bench does not see what a server uses, and has no "
+                f"{one.measure.name}; compare starts its servers itself, and does"
+            )
+    exports.check_criteria(planned(order, place))
 
 
 def _knock(place: Address, given: Any) -> None:

@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 # Whoever asks for more has mistyped.
-MOST_CONNECTIONS = 1_000_000
+MOST_CONNECTIONS = 500_000
+MOST_PROCESSES = 64
 
 
 def add_measuring(parser: Parser) -> None:
@@ -84,13 +85,13 @@ def order_of(given: Any, command: str) -> Order:
         connections=_connections(given.connections),
         rounds=_count(given.rounds or "3", "--rounds"),
         seconds=None if given.duration is None else duration(given.duration, "--duration"),
-        rate=None if given.rate is None else _positive(given.rate, "--rate", "messages a second"),
+        rate=None if given.rate is None else _rate(given.rate),
         messages=_messages(given),
         check=_check(given.check),
         framing=_framing(given.framing),
         pipeline=_count(given.pipeline, "--pipeline"),
         think=duration(given.think, "--think", least=0.0),
-        processes=_count(given.processes, "--processes"),
+        processes=_processes(given.processes),
         command=command,
     )
 
@@ -113,6 +114,8 @@ def _has_exited(path: str, error: SystemExit) -> str:
 def workloads(texts: list[str] | None) -> list[str]:
     """Read names of workloads. Errors: UsageError."""
     names = [part.strip() for text in texts or [] for part in text.split(",") if part.strip()]
+    if texts and not names:
+        raise UsageError(f"--workload: takes names, as in {', '.join(list(WORKLOADS)[:2])}")
     for name in names:
         if name not in WORKLOADS:
             hint = near(name, WORKLOADS)
@@ -147,7 +150,7 @@ def _connections(text: str | None) -> list[int]:
     if not counts:
         raise UsageError("--connections: takes numbers, as in 50 or 1,10,100,1000")
     if max(counts) > MOST_CONNECTIONS:
-        raise UsageError(f"--connections: {max(counts)} is more than {MOST_CONNECTIONS}")
+        raise UsageError(f"--connections: {max(counts):,} is more than {MOST_CONNECTIONS:,}")
     return counts
 
 
@@ -161,13 +164,26 @@ def _count(text: str, flag: str) -> int:
     return value
 
 
-def _positive(text: str, flag: str, unit: str) -> float:
+def _processes(text: str) -> int:
+    value = _count(text, "--processes")
+    if value > MOST_PROCESSES:
+        raise UsageError(f"--processes: {value:,} is more than {MOST_PROCESSES}")
+    return value
+
+
+def _rate(text: str) -> float:
+    number = text.strip()
+    factor = {"k": 1e3, "M": 1e6}.get(number[-1:], 1.0)
+    if factor > 1.0:
+        number = number[:-1]
     try:
-        value = float(read_number(text, unit))
-    except SettingError as error:
-        raise UsageError(f"{flag}: {error}") from None
+        value = float(read_number(number, "messages a second")) * factor
+    except SettingError:
+        raise UsageError(
+            f"--rate: takes a number of messages a second, as in 5000 or 5k, not {text!r}"
+        ) from None
     if not 0 < value < math.inf:
-        raise UsageError(f"{flag}: takes more than 0, not {text}")
+        raise UsageError(f"--rate: takes more than 0, not {text}")
     return value
 
 

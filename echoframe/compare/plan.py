@@ -105,6 +105,8 @@ class Tally:
     began: float = 0.0
     # The share of the time in which there was something to do.
     busy: float = 0.0
+    # Until the last reply, which may be later than what was measured.
+    took: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -121,4 +123,5 @@ class Tally:
             self.moments + other.moments,
             min(self.began, other.began),
             max(self.busy, other.busy),
+            max(self.took, other.took),
         )
