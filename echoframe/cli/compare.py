@@ -41,7 +41,7 @@ Without a handler of yours, each workload brings its own. The workloads:
 Each server is a process of its own, and so is the load. Rounds are interleaved, every
 reply is verified, and what is said to differ has to differ in the rounds as well.
 
-exit codes: 0 measured, 1 a --fail-if is true or nothing could be measured, 2 usage,
+exit codes: 0 measured, 1 a --fail-if is true or nobody had a reply, 2 usage,
 130 after Ctrl-C or SIGTERM, with what was measured until then"""
 
 # Longer than the default takes on a slow machine, and less than anybody would wait.
@@ -139,7 +139,7 @@ def run(given: Any) -> int:
         print(f"\nNo page: {no_page}")
     if not result.complete and "interrupted" in " ".join(result.remarks):
         return 130
-    if not any(cell.rounds for cell in result.cells):
+    if not any(one.messages for cell in result.cells for one in cell.rounds):
         return 1
     # That the time was up is as it was asked for.
     return code or int(any(AND_THEN_NO_MORE in one for one in result.remarks))

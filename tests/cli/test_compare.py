@@ -14,7 +14,9 @@ import pytest
 
 from echoframe import Handler
 from echoframe.cli import main
-from echoframe.compare.result import Result
+from echoframe.compare.histogram import Histogram
+from echoframe.compare.result import Result, Round
+from echoframe.compare.run import AND_THEN_NO_MORE, Order, Progress, planned
 from echoframe.testing import running
 
 from ..certificates import Certificates
@@ -362,9 +364,24 @@ def test_a_check_that_raises_is_all_that_is_said(capsys: pytest.CaptureFixture[s
     )
 
 
+def test_what_came_to_an_end_too_early_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compared(order: Order, progress: Progress) -> Result:
+        result = planned(order)
+        result.cells[0].rounds.append(Round(1.0, 5, Histogram()))
+        result.remarks.append(f"it broke; {AND_THEN_NO_MORE}")
+        result.complete = False
+        return result
+
+    monkeypatch.setattr("echoframe.cli.compare.compare", compared)
+    assert main(["compare", "--json", "--workload", "echo", *QUICK]) == 1
+    assert Result.from_json(capsys.readouterr().out).remarks[0].startswith("it broke")
+
+
 def test_what_a_handler_raises_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--json", "-m", "thread", "--workload", "echo", *QUICK]
-    main(["compare", f"{HERE}:crashes", *words])
+    assert main(["compare", f"{HERE}:crashes", *words]) == 1
     result = Result.from_json(capsys.readouterr().out)
     assert [one for one in result.remarks if "raised" in one] == [
         f"{HERE}:crashes raised ValueError: oops"
