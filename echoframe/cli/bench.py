@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from ..address import Address
+from ..client import Client
 from ..compare.loaders import LoadFailed
-from ..compare.run import bench
+from ..compare.run import Order, bench, planned
 from ..compare.workload import WORKLOADS
 from ..errors import EchoframeError, SettingError
 from .exports import Exports, add_exports
@@ -22,6 +24,10 @@ EXAMPLE = "echoframe bench 127.0.0.1:7007 -c 50 -d 5 --rate 10000"
 
 # What needs a server that was started for it.
 _NOT_HERE = ("drain",)
+_NOT_SEEN = (
+    *("cpu", "switches", "threads", "processes", "descriptors", "memory", "memory-each"),
+    *("ready", "stop"),
+)
 
 
 def parser() -> Parser:
@@ -44,7 +50,14 @@ def parser() -> Parser:
         "--workload", metavar="NAME", help=f"{', '.join(_known())} (echo: {WORKLOADS['echo'].what})"
     )
     add_measuring(made)
-    made.add_argument("--tls-ca", metavar="FILE.pem", help="over tls://: trust the CA in this file")
+    made.add_argument(
+        "--tls-ca",
+        metavar="FILE.pem",
+        help="over tls://: trust the CA, or the certificate, in this file and no other",
+    )
+    made.add_argument(
+        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
+    )
     add_exports(made)
     return made
 
@@ -54,7 +67,7 @@ def run(given: Any) -> int:
     place = read_place(given.address)
     check_handler(given.handler)
     exports = Exports.of(given)
-    names = workloads([given.workload] if given.workload else ["echo"])
+    names = workloads(["echo"] if given.workload is None else [given.workload])
     if len(names) != 1 or names[0] not in _known():
         raise UsageError(f"--workload: takes one of {', '.join(_known())}, not {given.workload!r}")
     order = order_of(given, shlex.join(["echoframe", *sys.argv[1:]]))
@@ -64,8 +77,10 @@ def run(given: Any) -> int:
         workloads=names,
         seconds=order.seconds or 2.0,
         transport=place.scheme,
-        tls_cert=given.tls_ca,
+        tls_ca="" if given.tls_insecure else given.tls_ca,
     )
+    _check_criteria(exports, order, str(place))
+    _knock(place, given)
     try:
         with progress_on(sys.stderr, given.quiet) as progress:
             result = bench(str(place), order, progress)
@@ -79,6 +94,24 @@ def run(given: Any) -> int:
     if not result.complete:
         return 130
     return code if any(one.messages for cell in result.cells for one in cell.rounds) else 1
+
+
+def _check_criteria(exports: Exports, order: Order, place: str) -> None:
+    for one in exports.criteria:
+        if one.measure.name in _NOT_SEEN:
+            raise UsageError(
+                f"--fail-if: {one.text!r}: bench does not see what a server uses, and has no "
+                f"{one.measure.name}; compare starts its servers itself, and does"
+            )
+    exports.check_criteria(planned(order, place))
+
+
+def _knock(place: Address, given: Any) -> None:
+    """Find out whether anybody is there, and is who they should be. Errors: as of a Client."""
+    if given.tls_insecure and given.tls_ca is not None:
+        raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
+    tls = False if given.tls_insecure else given.tls_ca
+    Client(place, tls=tls).close()
 
 
 def _known() -> list[str]:

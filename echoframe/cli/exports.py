@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..compare.criteria import Criterion, check, parse
@@ -22,7 +22,7 @@ from .log import wants_colour
 from .parsing import Parser, read_int
 from .streams import write_through
 
-__all__ = ["STDOUT", "Exports", "add_exports", "read_result"]
+__all__ = ["STDOUT", "Exports", "add_exports", "can_write", "read_result"]
 
 # As the name of a file: standard output, or standard input.
 STDOUT = "-"
@@ -119,6 +119,12 @@ class Exports:
     def to_stdout(self) -> bool:
         """Tell whether standard output is one of the files, and so nothing else goes there."""
         return STDOUT in self.paths.values()
+
+    def check_criteria(self, planned: Result) -> None:
+        """Find out whether each is about something that will be measured. Errors: UsageError."""
+        # Of a server that was not measured it could be told, if it is about that server.
+        cells = [replace(cell, failure="not measured yet") for cell in planned.cells]
+        self._judge([replace(planned, cells=cells)], ())
 
     def finish(self, results: Sequence[Result], titles: Sequence[str] = ()) -> int:
         """Print, write what was asked for, judge; give the exit code.
@@ -297,6 +303,15 @@ def _check_paths(paths: dict[str, str]) -> None:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"{flag}: cannot write {path}: {reason}; choose another") from None
+
+
+def can_write(path: str) -> bool:
+    """Tell whether a file could be written."""
+    try:
+        _try(os.path.realpath(path))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _try(path: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 # Whoever asks for more has mistyped.
-MOST_CONNECTIONS = 1_000_000
+MOST_CONNECTIONS = 500_000
+MOST_PROCESSES = 64
 
 
 def add_measuring(parser: Parser) -> None:
@@ -82,13 +85,13 @@ def order_of(given: Any, command: str) -> Order:
         connections=_connections(given.connections),
         rounds=_count(given.rounds or "3", "--rounds"),
         seconds=None if given.duration is None else duration(given.duration, "--duration"),
-        rate=None if given.rate is None else _positive(given.rate, "--rate", "messages a second"),
+        rate=None if given.rate is None else _rate(given.rate),
         messages=_messages(given),
-        check=_function(given.check, "--check"),
+        check=_check(given.check),
         framing=_framing(given.framing),
         pipeline=_count(given.pipeline, "--pipeline"),
         think=duration(given.think, "--think", least=0.0),
-        processes=_count(given.processes, "--processes"),
+        processes=_processes(given.processes),
         command=command,
     )
 
@@ -99,11 +102,20 @@ def check_handler(handler: str) -> None:
         registry.resolve(handler)
     except EchoframeError as error:
         raise UsageError(str(error)) from None
+    except SystemExit as error:
+        raise UsageError(_has_exited(handler, error)) from None
+
+
+def _has_exited(path: str, error: SystemExit) -> str:
+    module = path.partition(":")[0]
+    return f"{path!r} cannot be imported: {module} ends the program with {error!r}"
 
 
 def workloads(texts: list[str] | None) -> list[str]:
     """Read names of workloads. Errors: UsageError."""
     names = [part.strip() for text in texts or [] for part in text.split(",") if part.strip()]
+    if texts and not names:
+        raise UsageError(f"--workload: takes names, as in {', '.join(list(WORKLOADS)[:2])}")
     for name in names:
         if name not in WORKLOADS:
             hint = near(name, WORKLOADS)
@@ -138,7 +150,7 @@ def _connections(text: str | None) -> list[int]:
     if not counts:
         raise UsageError("--connections: takes numbers, as in 50 or 1,10,100,1000")
     if max(counts) > MOST_CONNECTIONS:
-        raise UsageError(f"--connections: {max(counts)} is more than {MOST_CONNECTIONS}")
+        raise UsageError(f"--connections: {max(counts):,} is more than {MOST_CONNECTIONS:,}")
     return counts
 
 
@@ -152,13 +164,26 @@ def _count(text: str, flag: str) -> int:
     return value
 
 
-def _positive(text: str, flag: str, unit: str) -> float:
+def _processes(text: str) -> int:
+    value = _count(text, "--processes")
+    if value > MOST_PROCESSES:
+        raise UsageError(f"--processes: {value:,} is more than {MOST_PROCESSES}")
+    return value
+
+
+def _rate(text: str) -> float:
+    number = text.strip()
+    factor = {"k": 1e3, "M": 1e6}.get(number[-1:], 1.0)
+    if factor > 1.0:
+        number = number[:-1]
     try:
-        value = float(read_number(text, unit))
-    except SettingError as error:
-        raise UsageError(f"{flag}: {error}") from None
+        value = float(read_number(number, "messages a second")) * factor
+    except SettingError:
+        raise UsageError(
+            f"--rate: takes a number of messages a second, as in 5000 or 5k, not {text!r}"
+        ) from None
     if not 0 < value < math.inf:
-        raise UsageError(f"{flag}: takes more than 0, not {text}")
+        raise UsageError(f"--rate: takes more than 0, not {text}")
     return value
 
 
@@ -171,9 +196,20 @@ def _framing(text: str | None) -> str | None:
     return text
 
 
-def _function(path: str | None, flag: str) -> str | None:
+def _check(path: str | None) -> str | None:
     if path is not None:
-        _load(path, flag)
+        function = _load(path, "--check")
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(f"--check: {path} is async; a check is called, and not awaited")
+        try:
+            inspect.signature(function).bind(b"", b"")
+        except TypeError as error:
+            raise UsageError(
+                f"--check: {path} is called with a message and its reply, and cannot be: {error}"
+            ) from None
+        except ValueError:
+            # Nobody knows what it takes: the first reply will show.
+            pass
     return path
 
 
@@ -183,7 +219,13 @@ def _load(path: str, flag: str) -> Callable[..., Any]:
     try:
         found = registry.resolve(path)
     except EchoframeError as error:
+        module, _, name = path.partition(":")
+        if isinstance(getattr(sys.modules.get(module), name, None), str):
+            # A text there would be a handler's name.
+            raise UsageError(f"{flag}: {path} is a text, and no function") from None
         raise UsageError(f"{flag}: {error}") from None
+    except SystemExit as error:
+        raise UsageError(f"{flag}: {_has_exited(path, error)}") from None
     if not callable(found):
         raise UsageError(f"{flag}: {path} is no function")
     function: Callable[..., Any] = found

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..errors import ProtocolError
 from ..framing import Framing
+from ..transports.certificates import client_context
 from .plan import CheckFailed, Exchange, Group, Moment
 from .workload import CHURN, CROWD, HOLD, SIP
 
@@ -71,9 +72,10 @@ KINDS: list[tuple[type[Exception], str]] = [
 class Target:
     """The server, as somebody who connects sees it."""
 
-    def __init__(self, place: Address, ca: str = "") -> None:
+    def __init__(self, place: Address, ca: str | None = "") -> None:
         self.datagrams = place.scheme == "udp"
-        self.context = _context(ca) if place.scheme == "tls" else None
+        # As Client's, but that "" trusts anybody.
+        self.context = client_context(False if ca == "" else ca) if place.scheme == "tls" else None
         self.host = place.host
         kind = socket.SOCK_DGRAM if self.datagrams else socket.SOCK_STREAM
         self.where: Any
@@ -125,14 +127,6 @@ class Target:
 
 
 IP_BIND_ADDRESS_NO_PORT = 24
-
-
-def _context(ca: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca or None)
-    if not ca:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Client:

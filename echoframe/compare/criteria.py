@@ -125,7 +125,7 @@ def check(result: Result, criterion: Criterion, baseline: Result | None = None) 
     cells = [cell for cell in result.cells if _is_meant(criterion, cell, result)]
     if not cells:
         raise SettingError(
-            f"{criterion.text!r} is about nothing that was measured; {_known(result)}"
+            f"{criterion.text!r} is about nothing that is measured; {_known(result)}"
         )
     said = []
     told = False

@@ -185,7 +185,7 @@ class Load:
         figures = self._visitors or self._measured
         lags = sorted(self._lags)
         messages = sum(len(client.times) for client in figures)
-        busy = cpu
+        took, busy = seconds, cpu
         if self.planned:
             # It spins, so that its CPU says nothing.
             busy = 1 - self._idle / self.plan.seconds
@@ -205,6 +205,7 @@ class Load:
             [client.moment for client in self._measured if client.moment],
             began,
             busy,
+            took,
         )
 
     def _hung(self, longest: float) -> int:

@@ -66,8 +66,8 @@ class Plan:
     settle: float = 0.15
     # The server will be told to stop: what ends, ends.
     stops: bool = False
-    # TLS: the CA's file; "" verifies nobody.
-    ca: str = ""
+    # TLS, whom to trust: the CA in this file; None: those that this machine trusts; "": anybody.
+    ca: str | None = ""
     seed: int = 1
     # The number of its first client, by which what they say differs.
     first: int = 0
@@ -105,6 +105,8 @@ class Tally:
     began: float = 0.0
     # The share of the time in which there was something to do.
     busy: float = 0.0
+    # Until the last reply, which may be later than what was measured.
+    took: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -121,4 +123,5 @@ class Tally:
             self.moments + other.moments,
             min(self.began, other.began),
             max(self.busy, other.busy),
+            max(self.took, other.took),
         )

@@ -31,8 +31,10 @@ from .result import Cell, Person, Result, Round, Subject, Task
 from .subjects import Sample, Server, SubjectFailed, psutil_or_none
 from .workload import DEFAULTS, HOLD, WORKLOADS, Workload
 
-__all__ = ["Order", "bench", "compare"]
+__all__ = ["AND_THEN_NO_MORE", "Order", "bench", "compare", "planned"]
 
+# How a remark ends that says why the load came to an end.
+AND_THEN_NO_MORE = "what was measured until then is here"
 # Permits besides those that a workload needs.
 SPARE = 100
 BUSY = 0.93
@@ -77,6 +79,8 @@ class Order:
     transport: str = "tcp"
     tls_cert: str | None = None
     tls_key: str | None = None
+    # Over TLS, whom the clients trust: see Plan.ca.
+    tls_ca: str | None = ""
     framing: str | None = None
     messages: tuple[bytes, ...] = ()
     check: str | None = None
@@ -97,10 +101,23 @@ class Words:
     greetings: int = 0
 
 
+def planned(order: Order, place: str = "") -> Result:
+    """Give what would be measured, without a round: by compare, or by bench at a place.
+
+    Errors: SettingError and UnknownHandler, as of compare().
+    """
+    if place:
+        return _bench_of(place, order)
+    run = _Run(order, lambda *_: None)
+    run.lay_out()
+    return run.laid_out
+
+
 def compare(order: Order, progress: Progress) -> Result:
     """Measure, and give what there is, also after Ctrl-C: then it is not complete.
 
-    Errors: SettingError and UnknownHandler for what cannot be measured at all.
+    Errors: SettingError and UnknownHandler for what cannot be measured at all, LoadFailed
+    if the load could not be made before anything was.
     """
     return _Run(order, progress).result()
 
@@ -125,15 +142,30 @@ class _Run:
         # Seconds that a message of the user's own handler takes.
         self._pace = 0.0
         self._folder = ""
+        # Handlers of which it is told what they raised.
+        self._raised: set[str] = set()
 
-    def result(self) -> Result:
+    @property
+    def laid_out(self) -> Result:
+        """What is there so far."""
+        return self._result
+
+    def lay_out(self) -> None:
+        """Make all that there is besides rounds. Errors: SettingError for what cannot be."""
         order, result = self._order, self._result
         for name in order.models:
             model_class(name)
             result.subjects.append(Subject(name, name, _command(order, name)))
         for name, command in order.against.items():
-            result.subjects.append(Subject(name, None, command))
+            if order.handler in (None, "echo"):
+                result.subjects.append(Subject(name, None, command))
+                continue
+            result.remarks.append(
+                f"{name} stays out: it echoes, and what {order.handler} answers it does not know"
+            )
         for work in self._works:
+            # What it would say can be said.
+            _words(order, self._handler(work), work)
             result.tasks.append(_task(work, order))
             for count in self._counts(work):
                 for subject in result.subjects:
@@ -144,6 +176,15 @@ class _Run:
                     self._cells[subject.name, work.name, count] = cell
                     result.cells.append(cell)
         self._slots = len(result.cells) * order.rounds
+        if order.handler is not None and not order.workloads:
+            result.remarks.append(
+                f"work stays out: it would ask {order.handler} the same as echo does; "
+                "name it with --workload to have it"
+            )
+
+    def result(self) -> Result:
+        order, result = self._order, self._result
+        self.lay_out()
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="echoframe-") as self._folder,
@@ -158,8 +199,10 @@ class _Run:
             result.complete = False
             result.remarks.append("interrupted: what was measured until then is here")
         except LoadFailed as error:
+            if not any(cell.rounds for cell in result.cells):
+                raise
             result.complete = False
-            result.remarks.append(f"{error}; what was measured until then is here")
+            result.remarks.append(f"{error}; {AND_THEN_NO_MORE}")
         for cell in result.cells:
             if not cell.rounds and not cell.failure:
                 cell.failure = "not measured"
@@ -220,6 +263,24 @@ class _Run:
                         self._measure_round(loaders, servers, work, count)
         finally:
             _stop(servers.values())
+        for name, server in servers.items():
+            self._note_raised(name, group, server.raised)
+
+    def _note_raised(self, subject: str, group: list[Workload], raised: str) -> None:
+        # Once of each handler: what it raises on one model it raises on all.
+        names = [work.name for work in group]
+        handler = self._handler(group[0])
+        if not raised or handler in self._raised:
+            return
+        rounds = [
+            one
+            for cell in self._result.cells
+            if cell.subject == subject and cell.task in names
+            for one in cell.rounds
+        ]
+        if any(one.errors or not one.messages for one in rounds):
+            self._raised.add(handler)
+            self._result.remarks.append(f"{handler} raised {raised}")
 
     def _start(self, subject: Subject, group: list[Workload]) -> Server:
         if subject.model is None:
@@ -328,7 +389,7 @@ class _Run:
             after = server.sample(whole=True)
         one = _round(tally, work)
         if before is not None and after is not None and empty is not None:
-            _add_system(one, empty, before, after, tally.cpu * loaders.count)
+            _add_system(one, empty, before, after, tally, loaders.count)
         if work.drawn and not cell.timeline:
             cell.timeline = _timeline(tally, server.seen())
         loaders.done()
@@ -400,18 +461,12 @@ class _Run:
 def bench(place: str, order: Order, progress: Progress) -> Result:
     """Measure one server that runs already, wherever it is. Errors: LoadFailed, SettingError."""
     [work] = _workloads(order)
-    handler = order.handler or work.handler
-    words = _words(order, handler, work)
+    words = _words(order, order.handler or work.handler, work)
     counts = _counts(work, order)
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    result = Result("bench", made, order.command, VERSION, _environment(order))
-    result.subjects.append(Subject(place))
-    result.tasks.append(_task(work, order))
+    result = _bench_of(place, order)
     try:
         with Loaders(order.processes) as loaders:
-            for at, count in enumerate(counts):
-                cell = Cell(place, work.name, count)
-                result.cells.append(cell)
+            for at, (count, cell) in enumerate(zip(counts, result.cells, strict=True)):
                 plan = _plan(order, place, work.with_connections(count), words)
                 for turn in range(order.rounds):
                     done, slots = at * order.rounds + turn, len(counts) * order.rounds
@@ -427,6 +482,16 @@ def bench(place: str, order: Order, progress: Progress) -> Result:
 
 
 # ------------------------------------------------------------------- the pieces
+
+
+def _bench_of(place: str, order: Order) -> Result:
+    [work] = _workloads(order)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    result = Result("bench", made, order.command, VERSION, _environment(order))
+    result.subjects.append(Subject(place))
+    result.tasks.append(_task(work, order))
+    result.cells += [Cell(place, work.name, count) for count in _counts(work, order)]
+    return result
 
 
 def _stop(servers: Collection[Server]) -> None:
@@ -503,6 +568,12 @@ def _words(order: Order, handler: str, work: Workload) -> Words:
     raw = not make().has_boundaries
 
     def exchange(message: bytes) -> Exchange:
+        if not make().carries(message):
+            raise SettingError(
+                f"{message[:40]!r} is not one message with the framing {str(framing)!r}"
+            )
+        if not wrap(message):
+            raise SettingError(f"an empty message is nothing with the framing {str(framing)!r}")
         known = None if reply is None or order.check else wrap(reply(message))
         if known is None and raw and size is not None and size(message) is None:
             raise SettingError(f"the reply_size of {message[:40]!r} is not known")
@@ -532,9 +603,15 @@ def _greetings(protocol: Protocol | None, framing: Any) -> int:
     """How many messages the server says before it is asked anything."""
     if protocol is None:
         return 0
-    opened = Session(protocol.open(), make_framing(protocol.framing)())
-    out = opened.open()
-    opened.close("peer")
+    try:
+        opened = Session(protocol.open(), make_framing(protocol.framing)())
+        out = opened.open()
+        opened.close("peer")
+    except SettingError:
+        raise
+    except Exception:
+        # It is the user's, and will raise in the servers too, where it is told.
+        return 0
     read = make_framing(framing)()
     read.feed(out)
     count = 0
@@ -569,7 +646,7 @@ def _plan(order: Order, address: str, work: Workload, words: Words) -> Plan:
         check=order.check,
         stops=work.stops,
         greetings=words.greetings,
-        ca=order.tls_cert or "",
+        ca=order.tls_ca,
     )
 
 
@@ -603,15 +680,20 @@ def _bound(tally: Tally, work: Workload) -> bool:
     return tally.lag > 0.001 and tally.lag > middle / 2
 
 
-def _add_system(one: Round, empty: Sample, before: Sample, after: Sample, load: float) -> None:
-    one.cpu = max(after.cpu - before.cpu, 0.0)
-    one.switches = max(after.switches - before.switches, 0)
+def _add_system(
+    one: Round, empty: Sample, before: Sample, after: Sample, tally: Tally, processes: int
+) -> None:
+    cpu = max(after.cpu - before.cpu, 0.0)
+    # Replies that came after the time took their part of it as well.
+    share = tally.messages / tally.latency.total if tally.latency.total else 1.0
+    one.cpu = cpu * share
+    one.switches = round(max(after.switches - before.switches, 0) * share)
     one.threads, one.processes = after.threads, after.processes
     one.descriptors, one.memory = after.descriptors, after.memory
     one.memory_kind, one.memory_before = after.memory_kind, empty.memory
-    if one.seconds:
-        mine = one.cpu + load * one.seconds
-        taken = (after.busy - before.busy - mine) / one.seconds / (os.cpu_count() or 1)
+    if tally.took:
+        mine = cpu + tally.cpu * processes * tally.took
+        taken = (after.busy - before.busy - mine) / tally.took / (os.cpu_count() or 1)
         one.others = min(max(taken, 0.0), 1.0)
 
 

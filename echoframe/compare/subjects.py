@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import EchoframeError
 from .loaders import surroundings
@@ -25,6 +25,10 @@ __all__ = ["Sample", "Server", "SubjectFailed", "psutil_or_none"]
 
 # So long may a server take until it listens, and until it has ended.
 PATIENCE = 15.0
+# What a server says before it shows what its handler raised; and so much of its last
+# words is read.
+RAISED = "the handler raised"
+LAST_WORDS = 64 * 1024
 
 
 class SubjectFailed(EchoframeError, RuntimeError):
@@ -87,6 +91,8 @@ class Server:
         self.address = ""
         self.runs_on = ""
         self.cpu: float | None = None
+        # What its handler raised last, if it did: known at the end.
+        self.raised = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
         self._answers, self._seen = -1, -1
         self._psutil = psutil_or_none()
@@ -234,7 +240,9 @@ class Server:
                     os.close(number)
             self._answers = self._seen = -1
             self._process = None
-            self._errors.close()
+            if not self._errors.closed:
+                self.raised = _raised(self._errors)
+                self._errors.close()
 
     def _end(self, process: subprocess.Popen[bytes]) -> float | None:
         taken = None
@@ -302,6 +310,17 @@ class Server:
         busy = sum(everybody) - everybody.idle - getattr(everybody, "iowait", 0.0)
         busy -= getattr(everybody, "guest", 0.0) + getattr(everybody, "guest_nice", 0.0)
         return Sample(cpu, switches, busy, threads, len(family), descriptors, memory, kind)
+
+
+def _raised(errors: BinaryIO) -> str:
+    """Give the last line of the last traceback of a handler, "" if there is none."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(size - LAST_WORDS, 0))
+    _, raised, said = errors.read().decode(errors="replace").rpartition(RAISED)
+    _, shown, after = said.rpartition("Traceback (most recent call last):\n")
+    if not (raised and shown):
+        return ""
+    return next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
 
 
 def _memory(one: Any) -> tuple[int, str]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from echoframe import Handler
 from echoframe.cli import main
-from echoframe.compare.result import Result
+from echoframe.compare.histogram import Histogram
+from echoframe.compare.result import Result, Round
+from echoframe.compare.run import AND_THEN_NO_MORE, Order, Progress, planned
 from echoframe.testing import running
 
+from ..certificates import Certificates
 from .programs import PATIENCE, command, run, started, surroundings
 
 QUICK = ["-n", "1", "-d", "50ms", "-c", "2", "-q", "--no-page"]
@@ -36,6 +41,42 @@ def is_upper(message: bytes, reply: bytes) -> bool:
     return reply == message.upper()
 
 
+def takes_none() -> bool:
+    return True
+
+
+async def awaited(message: bytes, reply: bytes) -> bool:
+    return True
+
+
+def complains(message: bytes, reply: bytes) -> bool:
+    raise LookupError("no such reply")
+
+
+def crashes(message: bytes) -> bytes:
+    raise ValueError("oops")
+
+
+async def awaited_upper(message: bytes) -> bytes:
+    return message.upper()
+
+
+class Needs(Handler):
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def on_message(self, message: bytes) -> bytes:
+        return message
+
+
+class Plain:
+    pass
+
+
+class Lines(socketserver.StreamRequestHandler):
+    pass
+
+
 HERE = "tests.cli.test_compare"
 
 
@@ -48,7 +89,7 @@ HERE = "tests.cli.test_compare"
         (["--workload", "wiat"], "there is no 'wiat'; did you mean wait"),
         (["-c", "fifty"], "--connections: takes a whole number, not 'fifty'"),
         (["-c", "0"], "--connections: takes 1 or more, not 0"),
-        (["-c", "10,10000000"], "is more than 1000000"),
+        (["-c", "10,10000000"], "10,000,000 is more than 500,000"),
         (["-n", "0"], "--rounds: takes 1 or more, not 0"),
         (["-d", "soon"], "--duration: takes a time, as in 2, 0.5 or 500ms, not 'soon'"),
         (["-d", "0"], "--duration: 0 is not between 0.01 seconds and a day"),
@@ -61,7 +102,17 @@ HERE = "tests.cli.test_compare"
         (["--messages", f"{HERE}:no_messages"], "has raised LookupError('none today')"),
         (["--check", "is_upper"], "--check: takes module:function, not 'is_upper'"),
         (["--check", f"{HERE}:isupper"], "--check:"),
-        (["--check", f"{HERE}:HERE"], "--check:"),
+        (["--check", f"{HERE}:HERE"], f"--check: {HERE}:HERE is a text, and no function"),
+        (["--check", f"{HERE}:QUICK"], f"--check: {HERE}:QUICK is no function"),
+        (["--check", f"{HERE}:takes_none"], "and its reply, and cannot be: too many positional"),
+        (["--check", f"{HERE}:awaited"], "awaited is async"),
+        (["--messages", "os:sep"], "--messages: os:sep is a text, and no function"),
+        (["--messages", f"{HERE}:is_upper"], "has raised TypeError"),
+        (
+            ["tests.cli.exits:handler"],
+            "tests.cli.exits ends the program with SystemExit('go away')",
+        ),
+        (["--check", "tests.cli.exits:f"], "--check: 'tests.cli.exits:f' cannot be imported"),
         (["--framing", "lines"], "--framing:"),
         (["--pipeline", "none"], "--pipeline: takes a whole number"),
         (["--against", "mine"], "--against: takes NAME=COMMAND, not 'mine'"),
@@ -70,10 +121,36 @@ HERE = "tests.cli.test_compare"
         (["--against", "mine=./mine '{port}"], "is no command"),
         (["--transport", "tpc"], "--transport: takes tcp, unix, tls, udp, not 'tpc'; did you mean"),
         (["--transport", "tls"], "need each other"),
-        (["--transport", "tls", "--tls-cert", "/no/cert"], "/no/cert cannot be read"),
+        (["--transport", "tls", "--tls-cert", "/no/cert"], "--tls-cert: /no/cert cannot be read"),
         (["--transport", "udp", "--against", "m=./m {port}"], "--against is for tcp"),
-        (["--setting", "treads=3"], "not 'treads=3'; did you mean 'threads'"),
-        (["--setting", "threads=many"], "--setting: threads:"),
+        (["--setting", "treads=3"], "there is no 'treads'; did you mean 'threads'"),
+        (["--setting", "foo=1"], "there is no 'foo'; known: backlog, "),
+        (["--setting", "threads"], "--setting: takes NAME=VALUE, not 'threads'"),
+        (["--setting", "threads=many"], "--setting: threads takes a number of threads, not"),
+        (["--setting", "threads=0"], "--setting: threads must be between 1 and"),
+        (["--setting", "workers=4", "-m", "thread"], "--setting: workers means nothing to thread"),
+        (["--setting", "max_connections=4", "-m", "single"], "means nothing to single"),
+        (["-m", ""], "--model: takes names; known: single, "),
+        (["--workload", ","], "--workload: takes names, as in "),
+        (["--message", "", "--workload", "echo"], "an empty message is nothing with the framing"),
+        (["upper", "--message", "two\nlines"], "is not one message with the framing 'line'"),
+        (["--rate", "5x"], "--rate: takes a number of messages a second, as in 5000 or 5k, not"),
+        (["--rate", "0k"], "--rate: takes more than 0, not 0k"),
+        (["--processes", "1000"], "--processes: 1,000 is more than 64"),
+        (["--against", "foo=nosuchcmd {port}"], "foo: there is no program 'nosuchcmd'"),
+        (["--transport", "foo"], "takes tcp, unix, tls, udp, not 'foo'\n"),
+        (["--duration", "5", "--budget", "1"], "a round of 5 is longer than the budget of 1 s"),
+        (["--fail-if", "nosuch:p99>50ms"], "is about nothing that is measured; workloads: echo"),
+        (["--fail-if", "echo/nosuch:p99>50ms"], "nothing that is measured; workloads: echo"),
+        (["--fail-if", "echo/loop/7:p99>50ms"], "nothing that is measured; workloads: echo"),
+        ([f"{HERE}:Needs"], "Needs needs arguments (what)"),
+        ([f"{HERE}:Plain"], "Plain is neither an echoframe.Handler nor a "),
+        ([f"{HERE}:awaited_upper", "-m", "loop,thread"], "async"),
+        ([f"{HERE}:Lines", "--transport", "udp"], "Lines reads a stream, and --transport udp has"),
+        (
+            ["--transport", "tls", "--tls-cert", __file__],
+            f"--tls-cert={__file__} holds no certificate",
+        ),
         (["--budget", "-1"], "--budget:"),
         (["--export-json", "/no/such/folder/x.json"], "/no/such/folder/x.json"),
         (["--fail-if", "p99>"], "--fail-if:"),
@@ -99,6 +176,9 @@ def test_what_cannot_be_measured_is_said_at_once(
     [
         (["somewhere:99999"], "port 99999"),
         (["127.0.0.1:1", "--workload", "drain"], "--workload: takes one of echo"),
+        (["127.0.0.1:1", "--workload", ""], "--workload: takes names"),
+        (["127.0.0.1:1", "--fail-if", "memory>1MiB"], "bench does not see what a server uses"),
+        (["127.0.0.1:1", "--fail-if", "wait:p99>1ms"], "measured; workloads: echo; subjects: tcp"),
         (["127.0.0.1:1", "--handler", "ekko"], "ekko"),
         ([], "ADDRESS"),
     ],
@@ -153,6 +233,21 @@ def test_the_page_is_written_beside_unless_it_is_not_wanted(tmp_path: Path) -> N
     assert f"The page: {tmp_path.resolve()}/echoframe-compare.html" in done.stdout.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["echoframe-compare.html"]
     assert done.stderr.decode().startswith("measuring echo (1 of 1)\n")
+
+
+def test_where_no_page_can_be_it_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly", reason="the page needs plotly: pip install it")
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", "-m", "thread", "--workload", "echo", *QUICK[:-1], "--rate", "1k"]
+    words += ["--fail-if", "echo/thread:errors>0"]
+    (tmp_path / "echoframe-compare.html").mkdir()
+    assert main(words) == 0
+    assert "\nNo page: echoframe-compare.html cannot be written here;" in capsys.readouterr().out
+    monkeypatch.setattr("echoframe.cli.compare.find_spec", lambda name: None)
+    assert main(words) == 0
+    assert "\nNo page: pip install 'echoframe[report]'\n" in capsys.readouterr().out
 
 
 def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
@@ -224,13 +319,68 @@ def test_bench_measures_and_tells() -> None:
     assert done.stderr == b""
 
 
-def test_bench_of_nobody_is_a_failure() -> None:
+def test_bench_of_nobody_says_so_and_measures_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with running("echo", "thread") as up:
         place = str(up.address)
-    done = run("bench", place, "-n", "1", "-d", "50ms", "-c", "1", "-q")
-    assert done.returncode == 1
-    assert b"refused" in done.stdout + done.stderr
-    assert b"Traceback" not in done.stderr
+    assert main(["bench", place]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"echoframe: nobody listens at {place}\n"
+    assert said.out == ""
+
+
+def test_bench_trusts_whom_send_would_trust(
+    certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--json", "-n", "1", "-d", "50ms", "-c", "1", "-q"]
+    with running("echo", "thread", "tls", **certificates.settings) as up:
+        place = str(up.address).replace("127.0.0.1", "localhost")
+        assert main(["bench", place, *words]) == 1
+        said = capsys.readouterr()
+        assert "--tls-ca" in said.err
+        assert said.out == ""
+        for trust in (["--tls-insecure"], ["--tls-ca", str(certificates.ca)]):
+            assert main(["bench", place, *words, *trust]) == 0
+            [one] = Result.from_json(capsys.readouterr().out).cells
+            assert one.rounds[0].messages > 0
+            assert not one.rounds[0].errors
+        assert main(["bench", place, *trust, "--tls-insecure"]) == 2
+        assert "--tls-ca has no meaning" in capsys.readouterr().err
+
+
+def test_a_check_that_raises_is_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", "thread", "--workload", "echo", *QUICK]
+    assert main(["compare", *words, "--check", f"{HERE}:complains"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"echoframe: --check: {HERE}:complains has raised LookupError('no such reply')\n"
+    )
+
+
+def test_what_came_to_an_end_too_early_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compared(order: Order, progress: Progress) -> Result:
+        result = planned(order)
+        result.cells[0].rounds.append(Round(1.0, 5, Histogram()))
+        result.remarks.append(f"it broke; {AND_THEN_NO_MORE}")
+        result.complete = False
+        return result
+
+    monkeypatch.setattr("echoframe.cli.compare.compare", compared)
+    assert main(["compare", "--json", "--workload", "echo", *QUICK]) == 1
+    assert Result.from_json(capsys.readouterr().out).remarks[0].startswith("it broke")
+
+
+def test_what_a_handler_raises_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--json", "-m", "thread", "--workload", "echo", *QUICK]
+    assert main(["compare", f"{HERE}:crashes", *words]) == 1
+    result = Result.from_json(capsys.readouterr().out)
+    assert [one for one in result.remarks if "raised" in one] == [
+        f"{HERE}:crashes raised ValueError: oops"
+    ]
 
 
 def test_it_runs_without_anything_installed() -> None:

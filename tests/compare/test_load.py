@@ -114,6 +114,9 @@ def test_what_a_plan_never_sent_is_told() -> None:
     assert tally.errors["unsent"] > 0
     assert tally.latency.total + tally.errors["unsent"] > 1e6 * tally.seconds / 2
     assert tally.busy > 0
+    # Those that came late are not counted, and took time all the same.
+    assert tally.took > tally.seconds
+    assert tally.latency.total > tally.messages
 
 
 def raises(message: bytes, reply: bytes) -> bool:

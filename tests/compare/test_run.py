@@ -20,11 +20,12 @@ import pytest
 
 from echoframe import Address, Handler, Reply
 from echoframe.compare.figures import figures
+from echoframe.compare.histogram import Histogram
 from echoframe.compare.loaders import Loaders, LoadFailed
-from echoframe.compare.plan import Exchange, Group, Plan
-from echoframe.compare.result import Cell, Result
-from echoframe.compare.run import Order, bench, compare
-from echoframe.compare.subjects import Server, SubjectFailed, psutil_or_none
+from echoframe.compare.plan import Exchange, Group, Plan, Tally
+from echoframe.compare.result import Cell, Result, Round
+from echoframe.compare.run import Order, _add_system, bench, compare, planned
+from echoframe.compare.subjects import Sample, Server, SubjectFailed, psutil_or_none
 from echoframe.errors import SettingError
 from echoframe.servers import MODELS
 from echoframe.testing import running
@@ -342,7 +343,7 @@ def takes_long(message: bytes) -> bytes:
 def test_a_handler_that_takes_longer_than_a_round_is_waited_for() -> None:
     order = Order(handler=f"{HERE}:takes_long", models=["thread"], budget=0.0, rounds=1)
     result = compare(order, quietly)
-    assert not result.remarks
+    assert not any("no reply" in one for one in result.remarks)
     assert result.handler["wait"] > 0.4
 
 
@@ -367,14 +368,49 @@ def test_a_check_may_print_and_what_it_raises_is_told() -> None:
             loaders.prepare(replace(plan, check=f"{HERE}:fails"))
 
 
+def test_cpu_of_replies_that_came_late_is_not_of_those_in_time() -> None:
+    one = Round(1.0, 100, Histogram())
+    tally = Tally(1.0, 100, Histogram.of([0.001] * 400), cpu=0.5, took=4.0)
+    before, after = Sample(cpu=1.0, switches=0, busy=0.0), Sample(cpu=3.0, switches=80, busy=4.0)
+    _add_system(one, before, before, after, tally, 1)
+    assert (one.cpu, one.switches, one.others) == (0.5, 20, 0.0)
+
+
+def test_what_is_left_out_is_told() -> None:
+    order = Order(handler="upper", models=["loop"], against={"mine": "./mine {port}"})
+    result = planned(order)
+    assert [one.name for one in result.subjects] == ["loop"]
+    assert result.remarks[0].startswith("mine stays out: it echoes, and what upper answers")
+    assert result.remarks[1].startswith("work stays out: it would ask upper the same as echo")
+    assert "work" not in [one.name for one in result.tasks]
+    assert not planned(replace(order, handler=None)).remarks
+
+
 def test_a_load_that_fails_costs_nothing_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(loaders: Loaders) -> int:
+        if "tally" in vars(loaders):
+            raise LoadFailed("it could not go on")
+        loaders.tally = lambda: tally  # type: ignore[method-assign]
+        return 1
+
+    tally = Tally(1.0, 1)
+    order = Order(models=["thread"], workloads=["echo"], rounds=2)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.go", once)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.prepare", lambda *_: 1)
+    monkeypatch.setattr("echoframe.compare.loaders.Loaders.done", lambda *_: None)
+    result = compare(order, quietly)
+    assert not result.complete
+    assert "it could not go on" in result.remarks[0]
+    assert len(cell(result, "thread").rounds) == 1
+
+
+def test_a_load_that_fails_at_once_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise LoadFailed("it could not go on")
 
     monkeypatch.setattr("echoframe.compare.run._Run._measure_group", fail)
-    result = compare(Order(models=["thread"], workloads=["echo"]), quietly)
-    assert not result.complete
-    assert "it could not go on" in result.remarks[0]
+    with pytest.raises(LoadFailed, match="it could not go on"):
+        compare(Order(models=["thread"], workloads=["echo"]), quietly)
 
 
 def test_the_load_waits_as_long_as_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
