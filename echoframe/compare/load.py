@@ -401,7 +401,8 @@ def main() -> None:
                 gc.collect()
         except Exception as error:
             answer = error
-        _tell(sink, answer)
+        if not _tell(sink, answer):
+            break
 
 
 def _own(number: int, flags: int) -> BinaryIO:
@@ -420,9 +421,16 @@ def _hear(source: BinaryIO) -> Any:
         return None
 
 
-def _tell(sink: BinaryIO, what: Any) -> None:
-    pickle.dump(what, sink)
-    sink.flush()
+def _tell(sink: BinaryIO, what: Any) -> bool:
+    """Say it; False if nobody hears it any more."""
+    try:
+        pickle.dump(what, sink)
+        sink.flush()
+    except BrokenPipeError:
+        # The rest of it would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -282,7 +283,10 @@ class Server:
         """
         if self._psutil is None or self.ended:
             return None
-        psutil = self._psutil
+        with _undisturbed():
+            return self._sampled(self._psutil, whole)
+
+    def _sampled(self, psutil: Any, whole: bool) -> Sample | None:
         try:
             root = psutil.Process(self.pid)
             family = [root, *root.children(recursive=True)]
@@ -321,6 +325,16 @@ def _raised(errors: BinaryIO) -> str:
     if not (raised and shown):
         return ""
     return next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    # A Ctrl-C would come in the middle of a file that psutil reads, and leave it open.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _memory(one: Any) -> tuple[int, str]:
