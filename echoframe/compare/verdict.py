@@ -33,6 +33,9 @@ KEPT = 0.95
 DISTURBED = 0.10
 # Starting takes its time: a crowd of which so much is served at once is served together.
 ALL = 0.75
+# Who serves one after the other makes a staircase if each step takes at least so long:
+# below that it is starting, and not waiting, that takes the time.
+STEP = 0.005
 # Whoever gets less of its fair share than this is talked about.
 UNFAIR = 0.5
 
@@ -209,7 +212,8 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
         value = measure.of(alone[0].cell, alone[0].all)
         if value is None:
             return []
-        return [f"{where}: {alone[0].name}: {_told(task, measure, value)}."]
+        told = _told(task, measure, value, "at least " if alone[0].all.bound else "")
+        return [f"{where}: {alone[0].name}: {told}."]
     names = [race.best.name, *(row.name for row in race.equal)]
     fewest = min(len(row.cell.rounds) for row in (race.best, *race.equal))
     if fewest < 2 and race.equal:
@@ -225,16 +229,24 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
                 f"({race.best.name}: {told}); more of them may tell."
             ]
         return [f"{where}: no difference between {listed(names)}, {told}."]
-    # Who could not be driven to the end may be ahead of whom we see in front.
-    praise = "leads where that can be told" if race.unknown else f"is {_praise(measure)}"
-    text = f"{where}: {race.best.name} {praise}, {_told(task, measure, race.value, at_least)}"
-    if race.equal:
-        unsure = _unsure(race, measure)
-        said = []
-        if equal := [row.name for row in race.equal if row not in unsure]:
-            said.append(f"no difference to {listed(equal)}")
-        if unsure:
-            said.append(f"too uneven to be told from {listed(row.name for row in unsure)}")
+    unsure = _unsure(race, measure)
+    equal = [row.name for row in race.equal if row not in unsure]
+    first = [race.best.name, *equal]
+    if race.unknown:
+        # Who could not be driven to the end may be ahead of whom we see in front.
+        praise = f"{'lead' if equal else 'leads'} where that can be told"
+    elif race.equal:
+        # None of several that do not differ is the fastest.
+        praise = "are in front" if equal else "is in front"
+    else:
+        praise = f"is {_praise(measure)}"
+    text = f"{where}: {listed(first)} {praise}, {_told(task, measure, race.value, at_least)}"
+    said = []
+    if equal:
+        said.append("no difference between them")
+    if unsure:
+        said.append(f"too uneven to be told from {listed(row.name for row in unsure)}")
+    if said:
         text += f" ({'; '.join(said)})"
     text += f"; {at_least}{_ratios(race.worse)}"
     if race.unknown:
@@ -470,12 +482,12 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
     said = []
     if ways["one"] and connections > 2:
         names = listed(row.name for row in ways["one"])
-        last = median(_finished(row) for row in ways["one"])
-        each = last / connections
+        soon, last = (end(_finished(row) for row in ways["one"]) for end in (min, max))
         one_by_one = "serves one after the other" if len(ways["one"]) == 1 else "serve one by one"
         said.append(
             f"{where}: {names} {one_by_one}, a staircase: the last has its reply after "
-            f"{duration(last)}, which is {connections} times {duration(each)}."
+            f"{_from_to(soon, last)}, which is {connections} times "
+            f"{_from_to(soon / connections, last / connections)}."
         )
     if ways["some"]:
         some = listed(
@@ -487,10 +499,10 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
         names = listed(row.name for row in ways["all"])
         soon, last = (end(_finished(row) for row in ways["all"]) for end in (min, max))
         verb = "serves" if len(ways["all"]) == 1 else "serve"
-        after = duration(last)
-        if last > (1 + SMALL_OF_FEW) * soon:
-            after = f"{duration(soon)} to {after}"
-        text = f"{where}: {names} {verb} all together: everybody has a reply after {after}"
+        text = (
+            f"{where}: {names} {verb} all together: everybody has a reply after "
+            f"{_from_to(soon, last)}"
+        )
         slow = [row for row in ways["one"] if all(_differs(row, other) for other in ways["all"])]
         if slow:
             ratio = min(_finished(row) for row in slow) / last
@@ -507,18 +519,36 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
     race = _race(able, MEASURES["finished"])
     if race is None:
         return []
-    first = [race.best.name, *(row.name for row in race.equal)]
+    if min(len(row.cell.rounds) for row in (race.best, *race.equal)) < 2 and race.equal:
+        return [f"{where}: one round tells nothing about differences."]
+    unsure = _unsure(race, MEASURES["finished"])
+    first = [race.best.name, *(row.name for row in race.equal if row not in unsure)]
+    uneven = listed(row.name for row in unsure) if unsure else ""
+    if not race.worse and uneven:
+        return [
+            f"{where}: {listed([*first, uneven])} cannot be told apart, so uneven are the rounds; "
+            "more of them may tell."
+        ]
     if not race.worse:
+        last = max(_finished(row) for row in (race.best, *race.equal))
         return [
             f"{where}: no difference between {listed(first)}: the last has its reply after "
-            f"{duration(race.value)}."
+            f"{_from_to(race.value, last)}."
         ]
     behind = listed(f"{times(ratio)} times as long on {row.name}" for row, ratio in race.worse)
     verb = "is" if len(first) == 1 else "are"
     return [
         f"{where}: {listed(first)} {verb} the first to have served everybody, after "
-        f"{duration(race.value)}; it takes {behind}."
+        f"{duration(race.value)}; it takes {behind}"
+        f"{f' (too uneven to be told: {uneven})' if uneven else ''}."
     ]
+
+
+def _from_to(low: float, high: float) -> str:
+    """Give one time, or two if they lie apart."""
+    if high <= (1 + SMALL_OF_FEW) * low:
+        return duration(high)
+    return f"{duration(low)} to {duration(high)}"
 
 
 def _finished(row: _Row) -> float:
@@ -533,7 +563,8 @@ def _differs(row: _Row, other: _Row) -> bool:
 def _at_once(row: _Row) -> tuple[float, int] | None:
     """Give how many were served at once while anybody was: on average, and at most.
 
-    None where nobody saw that, or where most of the time went elsewhere.
+    None where nobody saw that, or where most of the time went elsewhere, or where the
+    handler takes so little that nobody waits for it.
     """
     seen = [_service(one) for one in row.cell.timeline]
     pairs = [pair for pair in seen if pair is not None]
@@ -541,7 +572,7 @@ def _at_once(row: _Row) -> tuple[float, int] | None:
         return None
     span = max(end for _, end in pairs) - min(begin for begin, _ in pairs)
     served = sum(end - begin for begin, end in pairs)
-    if span <= 0 or served < span / 2:
+    if served < span / 2 or median(end - begin for begin, end in pairs) < STEP:
         return None
     # At the same moment one ends before another begins.
     steps = sorted([(begin, 1) for begin, _ in pairs] + [(end, -1) for _, end in pairs])
@@ -750,10 +781,14 @@ def _other_machine(result: Result, baseline: Result) -> list[str]:
 
 # Below this a wait is no wait: it is what the scheduler makes of a call.
 NO_WAIT = 0.0002
-# Computing so long, other conversations notice.
-HEAVY = 0.001
+# Computing so long, a second process is worth having; and so long, others notice.
+LIGHT, HEAVY = 0.0002, 0.001
 # What `pool` has if nobody says otherwise.
 POOL_THREADS: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
+# Threads of a server that serve nobody.
+OTHER_THREADS = 8
+# So many at once that it limits nothing.
+ANY = 10**9
 
 
 def recommend(result: Result) -> list[str]:
@@ -761,7 +796,8 @@ def recommend(result: Result) -> list[str]:
 
     The rule: a thread is kept for as long as a message takes, so there must be as many
     as messages a second times seconds a message; and no process computes longer than a
-    second in a second.
+    second in a second. What was measured of it limits what is worked out: a message
+    costs no more than it did under load, and no model does less than it did.
     """
     known = _known(result.handler)
     if known is None:
@@ -769,16 +805,88 @@ def recommend(result: Result) -> list[str]:
     name, wait, cpu, asynchronous, keeps_worker = known
     cores = result.environment.get("cores_usable", result.environment.get("cores"))
     cores = cores if isinstance(cores, int) and cores > 0 else 1
-    said = [_profile(name, wait, cpu)]
+    seen = _seen(result)
+    cost = _Cost(wait, min(cpu, seen.cpu), seen)
+    said = [_profile(name, cost)]
     if keeps_worker:
-        return said + _kept(wait, cpu, cores)
+        return said + _kept(cost, cores)
     if asynchronous:
-        return said + _asynchronous(wait, cpu, cores)
-    if cpu >= HEAVY and cpu > wait:
-        return said + _computing(wait, cpu, cores)
+        return said + _asynchronous(cost, cores)
+    if cost.cpu >= LIGHT and cost.cpu > wait:
+        return said + (_computing if cost.cpu >= HEAVY else _between)(cost, cores)
     if wait >= NO_WAIT:
-        return said + _waiting(wait, cpu, cores)
-    return said + _quick(cpu, cores)
+        return said + _waiting(cost, cores)
+    return said + _quick(cost, cores)
+
+
+@dataclass
+class _Seen:
+    """What the handler was seen to do under load."""
+
+    # CPU seconds of a message, at most.
+    cpu: float
+    # The most messages a second, by model.
+    rates: dict[str, float]
+
+
+# Whose messages are all computed in one process.
+_ONE_PROCESS = ("single", "thread", "pool", "loop", "aio")
+
+
+def _seen(result: Result) -> _Seen:
+    seen = _Seen(math.inf, {})
+    models = {one.name: one.model for one in result.subjects}
+    tasks = {one.name: one for one in result.tasks}
+    for cell in result.cells:
+        task, model = tasks.get(cell.task), models.get(cell.subject)
+        if task is None or model is None or task.way not in (TALK, CHURN) or task.stops:
+            continue
+        found = figures(cell)
+        if task.handler != result.handler.get("name") or found.errors or not found.messages:
+            continue
+        if found.cpu is not None:
+            seen.cpu = min(seen.cpu, found.cpu.median / 1000)
+        if found.per_second is not None:
+            rate = found.per_second.median
+            if model == "pool" and (found.threads or 0) > POOL_THREADS + OTHER_THREADS:
+                # It is not the pool that we speak of.
+                model = ""
+            seen.rates[model] = max(seen.rates.get(model, 0.0), rate)
+            if model in _ONE_PROCESS and rate:
+                seen.cpu = min(seen.cpu, 1 / rate)
+    return seen
+
+
+@dataclass
+class _Cost:
+    """What a message costs."""
+
+    wait: float
+    cpu: float
+    seen: _Seen
+
+    def rate(self, at_once: int, processes: int = 1) -> float:
+        """Give how many a second so many at once can be, in so many processes."""
+        each = self.wait + self.cpu
+        by_workers = at_once / each if each > 0 else math.inf
+        # The interpreter lock lets one thread of a process compute.
+        by_lock = processes / self.cpu if self.cpu > 0 else math.inf
+        return min(by_workers, by_lock)
+
+    def rated(self, at_once: int, *models: str, processes: int = 1) -> str:
+        """Say it, of models: it is never less than they were seen to do."""
+        rate = self.rate(at_once, processes)
+        seen = max((self.seen.rates.get(one, 0.0) for one in models), default=0.0)
+        # Two digits: it is a rule, and no measurement.
+        rate = float(f"{rate:.2g}")
+        if rate < seen:
+            return f"up to {few(seen)} messages a second"
+        return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
+
+    @property
+    def computed(self) -> str:
+        """Say what one process computes."""
+        return self.rated(ANY, *_ONE_PROCESS)
 
 
 def _known(handler: dict[str, Any]) -> tuple[str, float, float, bool, bool] | None:
@@ -794,72 +902,56 @@ def _known(handler: dict[str, Any]) -> tuple[str, float, float, bool, bool] | No
     return shown, float(wait), float(cpu), handler["asynchronous"], handler["keeps_worker"]  # type: ignore[arg-type]  # numbers: see above
 
 
-def _profile(name: str, wait: float, cpu: float) -> str:
+def _profile(name: str, cost: _Cost) -> str:
     who = f"Your handler {name}" if name else "Your handler"
-    waits = f"waits {brief(wait)}" if wait >= NO_WAIT else "waits for nothing"
-    return f"{who} {waits} and computes {_short(cpu)} for each message."
+    waits = f"waits {brief(cost.wait)}" if cost.wait >= NO_WAIT else "waits for nothing"
+    return f"{who} {waits} and computes {_short(cost.cpu)} for each message."
 
 
 def _short(seconds: float) -> str:
     return brief(seconds) if seconds else "next to nothing"
 
 
-def _rate(wait: float, cpu: float, at_once: int, processes: int = 1) -> float:
-    """Give how many a second so many at once can be, in so many processes."""
-    by_workers = at_once / (wait + cpu) if wait + cpu > 0 else float("inf")
-    # The interpreter lock lets one thread of a process compute.
-    by_lock = processes / cpu if cpu > 0 else float("inf")
-    return min(by_workers, by_lock)
-
-
-def _rated(wait: float, cpu: float, at_once: int, processes: int = 1) -> str:
-    rate = _rate(wait, cpu, at_once, processes)
-    # Two digits: it is a rule, and no measurement.
-    rate = float(f"{rate:.2g}")
-    return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
-
-
-def _waiting(wait: float, cpu: float, cores: int) -> list[str]:
-    each = wait + cpu
-    pool = _rated(wait, cpu, POOL_THREADS)
+def _waiting(cost: _Cost, cores: int) -> list[str]:
+    each = cost.wait + cost.cpu
     said = [
-        f"A pool with {POOL_THREADS} threads serves {pool}. Threads needed are messages a second "
-        f"times {brief(each)}: {_threads_for(each, cpu)}. thread has one for each connection."
+        f"A pool with {POOL_THREADS} threads serves {cost.rated(POOL_THREADS, 'pool')}. Threads "
+        f"needed are messages a second times {brief(each)}: {_threads_for(cost)}. thread has one "
+        "for each connection."
     ]
-    if cpu > 0 and _rate(wait, cpu, 10**9) < 10 * _rate(wait, cpu, POOL_THREADS):
-        text = f"However many threads there are, one process computes {_rated(0, cpu, 1)}"
+    if cost.cpu > 0 and cost.rate(ANY) < 10 * cost.rate(POOL_THREADS):
+        text = f"However many threads there are, one process computes {cost.computed}"
         if cores > 1:
             text += f"; prefork, with a pool in each of {cores} workers, does that on each core"
         said.append(f"{text}.")
     text = (
-        f"loop and aio stall while it blocks: {_rated(wait, cpu, 1)} for all clients together; "
-        "written as async def it would fit aio"
+        f"loop and aio stall while it blocks: {cost.rated(1, 'loop', 'aio')} for all clients "
+        "together; written as async def it would fit aio"
     )
-    said.append(f"{text}, which then serves {_rated(0, cpu, 1)}." if cpu > 0 else f"{text}.")
+    said.append(f"{text}, which then serves {cost.computed}." if cost.cpu > 0 else f"{text}.")
     said.append("single loses everything beyond one client: the others wait until that one leaves.")
     return said
 
 
-def _threads_for(each: float, cpu: float) -> str:
+def _threads_for(cost: _Cost) -> str:
     # An example that the interpreter lock allows.
-    most = _rate(0, cpu, 1)
-    goal = next((one for one in (1000, 100, 10) if one <= most), 1)
-    needed = max(math.ceil(round(goal * each, 6)), 1)
+    goal = next((one for one in (1000, 100, 10) if one <= cost.rate(ANY)), 1)
+    needed = max(math.ceil(round(goal * (cost.wait + cost.cpu), 6)), 1)
     return f"{count(needed, 'thread')} for {goal:,}"
 
 
-def _computing(wait: float, cpu: float, cores: int) -> list[str]:
-    one = _rated(0, cpu, 1)
+def _computing(cost: _Cost, cores: int) -> list[str]:
     if cores == 1:
         return [
-            f"It computes, and there is one core: {one} is the end on every model. thread and "
-            "pool keep short questions answered meanwhile; loop and aio do not.",
+            f"It computes, and there is one core: {cost.computed} is the end on every model. "
+            "thread and pool keep short questions answered meanwhile; loop and aio do not.",
         ]
     said = [
-        f"It computes, and one process computes {one}, however many threads it has: prefork with "
-        f"{cores} workers does {_rated(wait, cpu, 10**6, cores)} on {cores} cores."
+        f"It computes, and one process computes {cost.computed}, however many threads it has: "
+        f"prefork with {cores} workers does {cost.rated(ANY, 'prefork', processes=cores)} on "
+        f"{cores} cores."
     ]
-    if cpu >= 4 * HEAVY:
+    if cost.cpu >= 4 * HEAVY:
         said.append(
             "fork does nearly as much where connections are few and long; a process for each "
             "connection costs about a millisecond."
@@ -873,10 +965,22 @@ def _computing(wait: float, cpu: float, cores: int) -> list[str]:
     return said
 
 
-def _quick(cpu: float, cores: int) -> list[str]:
+def _between(cost: _Cost, cores: int) -> list[str]:
+    if cores == 1:
+        return _quick(cost, cores)
+    return [
+        f"It only computes, and one process computes {cost.computed} on any model: if that is "
+        "enough, loop or aio do it with the least of everything, and each client waits "
+        f"{brief(cost.cpu)} for each that is before it.",
+        f"If it is not, prefork is worth its processes: with {cores} workers it does "
+        f"{cost.rated(ANY, 'prefork', processes=cores)} on {cores} cores.",
+    ]
+
+
+def _quick(cost: _Cost, cores: int) -> list[str]:
     said = [
         "It needs no thread of its own, and threads only add switching: loop or aio"
-        + (f" ({_rated(0, cpu, 1)}, as far as the handler goes)." if cpu > 0 else ".")
+        + (f" ({cost.computed}, as far as the handler goes)." if cost.cpu > 0 else ".")
     ]
     if cores > 1:
         said.append(
@@ -885,29 +989,29 @@ def _quick(cpu: float, cores: int) -> list[str]:
     return said
 
 
-def _asynchronous(wait: float, cpu: float, cores: int) -> list[str]:
+def _asynchronous(cost: _Cost, cores: int) -> list[str]:
     said = [
         "It is asynchronous, which is for aio: all conversations wait at once in one thread"
-        + (f", {_rated(0, cpu, 1)}." if cpu > 0 else ".")
+        + (f", {cost.computed}." if cost.cpu > 0 else ".")
     ]
-    if cpu >= HEAVY:
+    if cost.cpu >= HEAVY:
         more = f"; prefork with aio in each of {cores} workers uses all cores" if cores > 1 else ""
-        said.append(f"While it computes {brief(cpu)}, nobody else is answered{more}.")
+        said.append(f"While it computes {brief(cost.cpu)}, nobody else is answered{more}.")
     elif cores > 1:
         said.append(f"Beyond one core: prefork with aio in each of {cores} workers.")
     said.append("The other models await nothing, and refuse it.")
     return said
 
 
-def _kept(wait: float, cpu: float, cores: int) -> list[str]:
+def _kept(cost: _Cost, cores: int) -> list[str]:
     said = [
         "A socketserver handler class keeps its thread for the whole conversation: thread, or a "
         f"pool with as many threads as connections at once (--threads; {POOL_THREADS} if nothing "
         "is said)."
     ]
-    if cpu >= HEAVY and cpu > wait and cores > 1:
+    if cost.cpu >= HEAVY and cost.cpu > cost.wait and cores > 1:
         said.append(
-            f"It computes, too, and threads share one core ({_rated(0, cpu, 1)}); fork, and "
+            f"It computes, too, and threads share one core ({cost.computed}); fork, and "
             f"prefork with {cores} workers, use {cores} cores."
         )
     said.append("loop and aio cannot serve it, and single serves one client at a time.")

@@ -71,9 +71,12 @@ def test_those_equal_to_the_best_are_named_with_it() -> None:
         Cell("aio", "echo", 50, five(20_100)),
         Cell("loop", "echo", 50, five(20_000)),
     )
-    assert "aio is fastest, 20,100 messages a second (no difference to loop); 2.0 times thread" in (
-        about("echo", made)
+    said = about("echo", made)
+    assert (
+        "aio and loop are in front, 20,100 messages a second (no difference between them)" in said
     )
+    assert "2.0 times thread" in said
+    assert "fastest" not in said
 
 
 def test_one_round_tells_nothing_about_differences() -> None:
@@ -181,6 +184,11 @@ def test_one_server_alone_has_its_figure_told() -> None:
     assert about("echo", made) == ("echo with 50 connections: loop: 20,000 messages a second.")
 
 
+def test_one_server_that_was_held_back_does_at_least_so_much() -> None:
+    made = result(Cell("loop", "echo", 50, five(118_000, bound=True)))
+    assert about("echo", made).endswith("loop: at least 118,000 messages a second.")
+
+
 def test_unfairness_is_told() -> None:
     made = result(Cell("loop", "echo", 50, five(10, fairness=0.3)))
     assert any("unevenly (fairness 0.30" in one for one in verdict(made))
@@ -249,6 +257,33 @@ def test_a_crowd_whose_serving_takes_no_time_is_compared_by_its_end() -> None:
     assert "loop is the first to have served everybody" in said
     assert "5.0 times as long on fork" in said
     assert "staircase" not in said
+
+
+def test_where_nobody_waits_there_is_no_staircase() -> None:
+    # One after the other, each in 0.4 ms: that is what coming takes.
+    made = result(crowd("fork", 1, each=4e-4), crowd("pool", 1, each=4e-4), tasks=[WAIT])
+    said = about("wait", made)
+    assert "staircase" not in said
+    assert "one by one" not in said
+    assert "no difference between fork and pool: the last has its reply after" in said
+
+
+def test_staircases_of_unlike_steps_are_not_one() -> None:
+    made = result(crowd("single", 1, each=0.02), crowd("loop", 1, each=0.04), tasks=[WAIT])
+    assert "after 401 ms to 802 ms, which is 20 times 20.1 ms to 40.1 ms" in about("wait", made)
+
+
+def test_a_crowd_in_one_round_or_in_uneven_ones_is_not_called_equal() -> None:
+    cells = [crowd("loop", 20, each=1e-4), crowd("fork", 20, each=1e-4)]
+    for cell, seconds in zip(cells, (0.03, 0.52), strict=True):
+        cell.rounds = [Round(seconds, 20)]
+    assert about("wait", result(*cells, tasks=[WAIT])) == (
+        "wait with 20 clients: one round tells nothing about differences."
+    )
+    cells[0].rounds = [Round(seconds, 20) for seconds in (0.03, 0.04, 0.3)]
+    cells[1].rounds = [Round(seconds, 20) for seconds in (0.2, 0.25, 0.26)]
+    said = about("wait", result(*cells, tasks=[WAIT]))
+    assert "loop and fork cannot be told apart" in said
 
 
 def test_work_tells_who_uses_several_cores() -> None:
@@ -497,6 +532,54 @@ def test_a_quick_handler_is_for_one_thread() -> None:
     assert "loop or aio (up to 50,000 messages a second" in advice(cpu=0.00002)
 
 
+def own(wait: float, cpu: float, *cells: Cell, asynchronous: bool = False) -> str:
+    """What is advised for a handler that was measured, too."""
+    task = Task("echo", "asks again and again", "app:answer", "talk")
+    made = result(*cells, tasks=[task])
+    made.handler = {"name": "app:answer", "wait": wait, "cpu": cpu}
+    made.handler |= {"asynchronous": asynchronous, "keeps_worker": False}
+    return " ".join(recommend(made))
+
+
+def test_what_was_measured_is_not_advised_against() -> None:
+    # 325 µs with one client alone, and 75 µs with many.
+    text = own(
+        0.005,
+        325e-6,
+        Cell("pool", "echo", 50, five(6_020, cpu=6_020 * 75e-6)),
+        Cell("thread", "echo", 50, five(8_990, cpu=8_990 * 80e-6)),
+        Cell("loop", "echo", 50, five(250)),
+    )
+    assert "waits 5 ms and computes 75" in text
+    assert "A pool with 32 threads serves up to 6,300" in text
+    assert "one process computes up to 13,000" in text
+    assert "stall while it blocks: up to 250 messages a second" in text
+
+
+def test_without_psutil_the_rates_tell_what_a_message_costs() -> None:
+    text = own(0.0, 1 / 21_000, Cell("aio", "echo", 50, five(99_900, bound=True)))
+    assert "computes 10.0 µs" in text or "computes 10 µs" in text
+    assert "loop or aio (up to 100,000 messages a second" in text
+    text = own(0.002, 726e-6, Cell("aio", "echo", 50, five(6_410)), asynchronous=True)
+    assert "up to 6,410 messages a second" in text
+
+
+def test_a_pool_of_more_threads_is_not_the_usual_one() -> None:
+    text = own(0.005, 50e-6, Cell("pool", "echo", 50, five(15_000, threads=101)))
+    assert "A pool with 32 threads serves up to 6,300" in text
+
+
+def test_advice_does_not_flip_at_a_millisecond() -> None:
+    below, above = advice(cpu=0.00098), advice(cpu=0.00105)
+    for text in (below, above):
+        assert "prefork" in text
+        assert "2 workers" in text
+        assert "threads only add switching" not in text
+    assert "up to 2,000 messages a second on 2 cores" in below
+    assert "loop or aio" in below
+    assert "threads only add switching" in advice(cpu=0.0001)
+
+
 def test_an_asynchronous_handler_is_for_aio() -> None:
     text = advice(wait=0.05, cpu=0.0003, asynchronous=True)
     assert "for aio" in text
@@ -545,6 +628,6 @@ def test_rounds_too_uneven_to_tell_are_not_called_equal() -> None:
         Cell("fork", "echo", 50, slow),
         tasks=[ECHO],
     )
-    assert "loop is fastest, 300 messages a second (too uneven to be told from thread)" in about(
+    assert "loop is in front, 300 messages a second (too uneven to be told from thread)" in about(
         "echo", made
     )
