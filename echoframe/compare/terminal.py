@@ -13,7 +13,7 @@ from itertools import zip_longest
 from .columns import BOUND_NOTE, NOTHING, Column, Sheet, at_least, footnotes, per_second, sheet
 from .figures import differ, figures
 from .measures import MEASURES, Measure, main
-from .result import Cell, Result, Round, Task
+from .result import Cell, Result, Task
 from .units import clean, count, few, plainly
 from .workload import CROWD, HOLD
 
@@ -126,8 +126,7 @@ def _one(page: _Page, result: Result) -> None:
 
 def _remarks(page: _Page, result: Result) -> None:
     said = [clean(remark).rstrip(".") + "." for remark in result.remarks]
-    rounds = list(_rounds(result))
-    if rounds and not any(one.cpu is not None or one.memory is not None for one in rounds):
+    if _wants_psutil(result):
         said.append(
             "CPU time, memory and threads are not there, which psutil would tell: "
             "pip install 'echoframe[sys]'"
@@ -138,8 +137,14 @@ def _remarks(page: _Page, result: Result) -> None:
             page.say(sentence)
 
 
-def _rounds(result: Result) -> list[Round]:
-    return [one for cell in result.cells for one in cell.rounds]
+def _wants_psutil(result: Result) -> bool:
+    """Tell whether there would be more if psutil were installed."""
+    if result.kind == "bench" or result.environment.get("psutil") is not None:
+        # The processes of a server that runs elsewhere are not to be seen.
+        return False
+    ended = {task.name for task in result.tasks if task.stops}
+    rounds = [one for cell in result.cells if cell.task not in ended for one in cell.rounds]
+    return bool(rounds) and all(one.cpu is None and one.memory is None for one in rounds)
 
 
 def _surroundings(result: Result) -> str:

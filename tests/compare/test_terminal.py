@@ -9,7 +9,7 @@ import pytest
 from echoframe.compare.result import Cell, Result, Subject
 from echoframe.compare.terminal import LEAST_WIDTH, render
 
-from .samples import CHURN, ECHO, IDLE, WAIT, crowd, five, measured, result, rounds
+from .samples import CHURN, DRAIN, ECHO, IDLE, WAIT, crowd, five, measured, result, rounds
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -87,6 +87,14 @@ def test_without_psutil_the_columns_are_replaced_by_the_way_to_get_them() -> Non
     assert "memory\n" not in text
     assert "PSS" not in text
     assert "pip install" not in render([both()], 120)
+    # It is there, or would see nothing: of a server that runs elsewhere, or has ended.
+    made = result(Cell("loop", "echo", 50, five(10)))
+    made.environment["psutil"] = "7.0"
+    assert "pip install" not in render([made], 120)
+    made.kind, made.environment["psutil"] = "bench", None
+    assert "pip install" not in render([made], 120)
+    made = result(Cell("loop", "drain", 50, five(10)), tasks=[DRAIN])
+    assert "pip install" not in render([made], 120)
     # Nothing was measured, so nothing is known of psutil.
     assert "pip install" not in render([result(Cell("loop", "echo", 50))], 120)
 
