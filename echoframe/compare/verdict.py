@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from ..servers.settings import SETTINGS
+from . import failures
 from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
 from .histogram import Histogram
 from .measures import MEASURES, Measure, main, tail, what_of
@@ -96,19 +97,14 @@ def _troubles(result: Result) -> list[str]:
     if not result.complete:
         said.append("This was not run to its end; what is missing was not measured.")
     wrong: dict[str, int] = {}
-    failed: dict[tuple[str, str], list[str]] = {}
     for cell in result.cells:
-        where = f"{clean(cell.task)} ({cell.connections:,})"
         for one in cell.rounds:
             if number := one.errors.get("wrong"):
                 wrong[cell.subject] = wrong.get(cell.subject, 0) + number
-        if cell.failure:
-            reason = clean(cell.failure).rstrip(".")
-            failed.setdefault((clean(cell.subject), reason), []).append(where)
     for name, number in wrong.items():
         replies = count(number, "wrong reply", "wrong replies")
         said.append(f"{clean(name)} gave {replies}: what came back was not what had to come.")
-    said += [f"{name} in {listed(where)}: {why}." for (name, why), where in failed.items()]
+    said += failures.sentences(result)
     for task in result.tasks:
         for connections in result.connections(task.name):
             said += _errors(task, connections, _rows(result, task, connections))
@@ -117,15 +113,25 @@ def _troubles(result: Result) -> list[str]:
 
 def _errors(task: Task, connections: int, rows: list[_Row]) -> list[str]:
     said = []
+    all_failed: dict[str, list[str]] = {}
     for row in rows:
         kinds = {kind: number for kind, number in row.all.errors.items() if kind != "wrong"}
-        if kinds:
-            listed_ = listed(f"{number:,} {clean(kind)}" for kind, number in kinds.items())
-            of = row.all.messages + sum(row.all.errors.values())
-            said.append(
-                f"{_where(task, connections)}: {row.name} met errors: {listed_}, "
-                f"of {count(of, 'message')}."
-            )
+        if not kinds:
+            continue
+        if not row.all.messages:
+            names = listed(map(clean, sorted(row.all.errors)))
+            all_failed.setdefault(names, []).append(row.name)
+            continue
+        listed_ = listed(f"{number:,} {clean(kind)}" for kind, number in kinds.items())
+        of = row.all.messages + sum(row.all.errors.values())
+        said.append(
+            f"{_where(task, connections)}: {row.name} met errors: {listed_}, "
+            f"of {count(of, 'message')}."
+        )
+    said += [
+        f"{_where(task, connections)}: every message failed on {listed(names)} ({kinds_})."
+        for kinds_, names in all_failed.items()
+    ]
     return said
 
 
@@ -355,19 +361,31 @@ def _falling(result: Result, task: Task, counts: list[int]) -> list[str]:
 
 def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
     found: dict[str, list[tuple[int, int]]] = {}
+    none: dict[int, list[str]] = {}
+    erred = set()
     for connections in counts:
         for row in _rows(result, task, connections):
-            if row.all.unserved:
+            if row.all.errors:
+                erred.add(row.name)
+            if row.all.messages and row.all.unserved:
                 found.setdefault(row.name, []).append((row.all.unserved, connections))
-    said = []
+            elif not row.all.messages and not row.all.errors:
+                # If there were errors, they have been told.
+                none.setdefault(connections, []).append(row.name)
+    said = [
+        f"{_where(task, connections)}: nobody had a reply in a whole round on {listed(names)}."
+        for connections, names in none.items()
+    ]
     for name, pairs in found.items():
         served = listed(f"{all_ - left:,} of {all_:,}" for left, all_ in pairs)
         subject = next((one for one in result.subjects if clean(one.name) == name), None)
-        how = "had no reply"
-        if subject is not None and subject.model == "single":
-            how = "waited in the backlog"
+        how = "had no reply by the end of the round"
+        if name in erred:
+            how = "had errors, or no reply by the end of the round"
+        elif subject is not None and subject.model == "single":
+            how = "waited in the backlog to the end of the round"
         said.append(
-            f"{clean(task.name)}: {name} served {served}; the others {how} to the end, and its "
+            f"{clean(task.name)}: {name} served {served}; the others {how}, and its "
             "other figures are of those whom it served."
         )
     return said

@@ -214,6 +214,47 @@ def test_what_went_wrong_comes_first() -> None:
     assert "loop is fastest" in about("echo", made)
 
 
+def test_the_same_refusal_is_told_once() -> None:
+    why = "the handler 'f' is asynchronous, and the model {} waits for nothing; choose 'aio'"
+    names = {"single": "'single'", "loop": "'loop'", "prefork": "'pool' (inner of 'prefork')"}
+    cells = [
+        Cell(name, task, 20, failure=why.format(model))
+        for task in ("echo", "churn")
+        for name, model in names.items()
+    ]
+    cells += [Cell("aio", task, 20, five(10)) for task in ("echo", "churn")]
+    said = [one for one in verdict(result(*cells, tasks=[ECHO, CHURN])) if "asynchronous" in one]
+    assert said == [
+        "single, loop and prefork: the handler 'f' is asynchronous, and the model waits for "
+        "nothing; choose 'aio'."
+    ]
+
+
+def test_what_there_was_no_time_for_is_told_once() -> None:
+    late = "not measured: the time was up"
+    cells = [
+        Cell(name, "echo", count, [] if late_ else five(10), late if late_ else "")
+        for count in (1, 10, 100)
+        for name, late_ in (("loop", count > 1), ("aio", count > 1))
+    ]
+    assert verdict(result(*cells))[0] == (f"all in echo (10 and 100): {late}.")
+
+
+def test_who_had_a_wrong_reply_had_one() -> None:
+    made = result(
+        Cell("loop", "echo", 50, [Round(1.0, 0, errors={"wrong": 250}, unserved=50)]),
+        Cell("aio", "echo", 50, [Round(1.0, 0, errors={"ended": 654}, unserved=50)]),
+        Cell("single", "echo", 50, [Round(1.0, 0, errors={"ended": 13}, unserved=50)]),
+        Cell("fork", "echo", 50, [Round(1.0, 0, unserved=50)]),
+    )
+    text = " ".join(verdict(made))
+    assert "loop gave 250 wrong replies" in text
+    assert "every message failed on aio and single (ended)" in text
+    assert "nobody had a reply in a whole round on fork." in text
+    for never in ("served 0", "backlog", "whom it served"):
+        assert never not in text
+
+
 def test_a_rate_of_many_errors_is_not_compared() -> None:
     made = result(
         Cell("loop", "echo", 50, five(20_000)),
