@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from .result import Cell, Result
 from .units import clean, listed
 
-__all__ = ["KINDS", "kinds_of", "refusals", "sentences"]
+__all__ = ["KINDS", "refusals", "sentences"]
 
 # What the kinds of errors are.
 KINDS = {
@@ -29,17 +28,16 @@ _NAMED = re.compile(r"the model '[^']*'(?: \(inner of '[^']*'\))?")
 
 
 def refusals(result: Result) -> dict[str, str]:
-    """Give whom nothing was measured of, in no workload, and why; if others were."""
+    """Give whom nothing was measured of, in no workload, and why, if others were.
+
+    Who is the only one of whom that is so, and in one place, is not among them.
+    """
     reasons: dict[str, str] = {}
-    measured = set()
-    for cell in result.cells:
-        if cell.rounds:
-            measured.add(cell.subject)
-        elif cell.failure:
-            reasons.setdefault(cell.subject, cell.failure)
-    if not measured:
-        return {}
-    return {name: why for name, why in reasons.items() if name not in measured}
+    measured = {cell.subject for cell in result.cells if cell.rounds}
+    places = [cell for cell in result.cells if cell.subject not in measured]
+    for cell in places:
+        reasons.setdefault(cell.subject, cell.failure or "not measured")
+    return reasons if measured and len(places) > 1 else {}
 
 
 def sentences(result: Result) -> list[str]:
@@ -82,8 +80,3 @@ def _where(cells: list[Cell]) -> str:
 
 def _ended(why: str) -> str:
     return clean(why).rstrip(".") + "."
-
-
-def kinds_of(kinds: Iterable[str]) -> str:
-    """Explain kinds of errors, as in "reset: the connection was cut"; or nothing."""
-    return "; ".join(f"{kind}: {KINDS[kind]}" for kind in sorted(set(kinds)) if kind in KINDS)

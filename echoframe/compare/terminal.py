@@ -10,11 +10,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from .columns import BOUND_NOTE, NOTHING, Column, Sheet, at_least, footnotes, per_second, sheet
+from .columns import NOTHING, Column, Sheet, at_least, bound_note, footnotes, per_second, sheet
+from .failures import KINDS, refusals
 from .figures import differ, figures
 from .measures import MEASURES, Measure, main
 from .result import Cell, Result, Task
-from .units import clean, count, few, plainly
+from .units import clean, count, few, listed, plainly
 from .workload import CROWD, HOLD
 
 __all__ = ["LEAST_WIDTH", "label", "paint", "render", "wrap"]
@@ -111,17 +112,28 @@ def _one(page: _Page, result: Result) -> None:
     notes = [f"{one.name}: {one.note}" for one in result.subjects if one.note]
     if notes:
         page.say(clean("; ".join(notes)), "dim")
+    empty = []
     for task in result.tasks:
         counts = result.connections(task.name)
-        if not counts:
+        measured = [one for one in counts if _is_measured(result, task, one)]
+        if not measured:
+            empty += [clean(task.name)] if counts else []
             continue
         page.head(clean(task.name), _what(task, counts))
         if len(counts) > 1:
-            _matrices(page, result, task, counts)
+            _matrices(page, result, task, measured)
             page.gap()
-            page.lines.append(f"With {count(counts[-1], 'connection')}:")
-        _table(page, sheet(result, task, counts[-1]))
+            page.lines.append(f"With {count(measured[-1], 'connection')}:")
+        _table(page, sheet(result, task, measured[-1]))
+    if empty:
+        page.gap()
+        page.say(f"Nothing was measured in {listed(empty)}.")
     _remarks(page, result)
+
+
+def _is_measured(result: Result, task: Task, connections: int) -> bool:
+    where = (task.name, connections)
+    return any(cell.rounds and (cell.task, cell.connections) == where for cell in result.cells)
 
 
 def _remarks(page: _Page, result: Result) -> None:
@@ -164,8 +176,8 @@ def _surroundings(result: Result) -> str:
 
 def _what(task: Task, counts: list[int]) -> str:
     words = [clean(task.what)]
-    if task.beside:
-        words.append(f"beside {clean(task.beside)}")
+    if task.beside and "beside" not in task.what:
+        words.append(f"beside {clean(task.beside).removeprefix('beside ')}")
     if task.way not in (CROWD, HOLD) and len(counts) == 1 and str(counts[0]) not in task.what:
         words.append(count(counts[0], "connection"))
     if task.rate is not None:
@@ -198,10 +210,15 @@ def _table(page: _Page, found: Sheet) -> None:
             for column, width in zip(columns, widths, strict=True)
         ]
         page.lines.append(_GAP.join([name, *row]).rstrip())
-    for note in footnotes(columns):
+    for note in footnotes(found.task, columns):
         page.note(note)
     for note in found.notes:
         page.say(note)
+    if found.left_out:
+        page.note(f"Not measured: {listed(map(clean, found.left_out))}.")
+    for kind in found.errors:
+        if kind in KINDS:
+            page.note(f"{kind}: {KINDS[kind]}.")
 
 
 def _value(page: _Page, column: Column, subject: str, width: int) -> str:
@@ -234,7 +251,9 @@ def _fitting(columns: list[Column], room: int) -> tuple[list[Column], list[int]]
 
 def _room(page: _Page, names: Iterable[str]) -> int:
     """Give how wide the column of the names is."""
-    return min(max(map(len, names), default=0), max(12, page.width // 5))
+    wide = list(map(len, names))
+    # An address stands alone, and is cut where it says the most.
+    return min(max(wide, default=0), max(12, page.width // (5 if len(wide) > 1 else 2)))
 
 
 def _bar(share: float, width: int) -> str:
@@ -251,26 +270,23 @@ def _cut(name: str, room: int) -> str:
 
 
 def _matrices(page: _Page, result: Result, task: Task, counts: list[int]) -> None:
+    refused = refusals(result)
     subjects = [
         subject.name
         for subject in result.subjects
-        if any(result.cell(subject.name, task.name, one) for one in counts)
+        if subject.name not in refused
+        and any(result.cell(subject.name, task.name, one) for one in counts)
     ]
     measures = dict.fromkeys([main(task), MEASURES["p99"], MEASURES["p50"]])
     blocks = [_matrix(result, task, counts, subjects, measure) for measure in measures]
     shown = _beside(page, subjects, [block for block in blocks if block])
     signs = "".join(line for block in shown for line in block)
     if "≥" in signs:
-        page.note(BOUND_NOTE)
+        page.note(bound_note(task))
     if "!" in signs:
         page.note("! not everybody was served, or there were errors.")
-    for name in subjects:
-        for one in counts[:-1]:
-            # The last ones have a table of their own.
-            cell = result.cell(name, task.name, one)
-            if cell is not None and cell.failure:
-                with_ = count(one, "connection")
-                page.say(f"{clean(name)} with {with_}: {clean(cell.failure).rstrip('.')}.")
+    if NOTHING in signs:
+        page.note(f"{NOTHING} not measured, or too few messages for that percentile.")
 
 
 def _matrix(

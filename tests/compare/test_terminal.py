@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from echoframe.compare.result import Cell, Result, Subject
+from echoframe.compare.result import Cell, Result, Subject, Task
 from echoframe.compare.terminal import LEAST_WIDTH, render
 
-from .samples import CHURN, DRAIN, ECHO, IDLE, WAIT, crowd, five, measured, result, rounds
+from .samples import CHURN, DRAIN, ECHO, IDLE, RATED, WAIT, crowd, five, measured, result, rounds
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -116,6 +116,61 @@ def test_a_server_that_was_not_measured_has_its_reason_in_its_row() -> None:
     assert line_of(render([made], 80), "fork") == "fork  it has died"
 
 
+def test_what_many_models_refuse_is_no_row() -> None:
+    names = ("single", "thread", "fork")
+    cells = [Cell(name, "echo", 50, failure="the model awaits nothing") for name in names]
+    text = render([result(Cell("aio", "echo", 50, five(10)), *cells)], 80)
+    assert "Not measured: single, thread and fork." in text
+    assert "awaits" not in text
+
+
+def test_a_workload_without_figures_is_a_sentence_and_no_table() -> None:
+    late = [Cell("loop", task, 50, failure="the time was up") for task in ("churn", "idle")]
+    made = result(Cell("loop", "echo", 50, five(10)), *late, tasks=[ECHO, CHURN, IDLE])
+    text = render([made], 80)
+    assert "Nothing was measured in churn and idle." in text
+    assert "churn:" not in text
+
+
+def test_an_address_alone_is_whole_and_has_no_bar() -> None:
+    text = render([result(Cell("tcp://127.0.0.1:17399", "echo", 50, five(10)))], 80)
+    assert "tcp://127.0.0.1:17399  " in text
+    assert "█" not in text
+
+
+def test_who_served_a_few_has_no_bar_and_is_said_to() -> None:
+    made = result(
+        Cell("single", "echo", 50, five(46_900, unserved=49)), Cell("loop", "echo", 50, five(9_000))
+    )
+    text = render([made], 80)
+    assert "█" not in line_of(text, "single")
+    assert "█" in line_of(text, "loop")
+    assert "single: its figures are of the 1 client of 50 that it served." in text
+
+
+def test_neighbours_are_named_once() -> None:
+    beside = "beside 2 others"
+    tasks = [
+        Task("mixed", "short questions, beside 2 with long ones", "work", "talk", beside=beside),
+        Task("other", "short questions", "work", "talk", beside=beside),
+    ]
+    made = result(*(Cell("loop", task.name, 20, five(10)) for task in tasks), tasks=tasks)
+    text = render([made], 80)
+    assert "mixed: short questions, beside 2 with long ones, 20 connections" in text
+    assert "other: short questions, beside 2 others, 20 connections" in text
+
+
+def test_a_plan_that_was_not_kept_is_not_the_generators_end() -> None:
+    text = render([result(Cell("loop", "rated", 50, five(4_840, bound=True)), tasks=[RATED])], 80)
+    assert "could not keep to its plan" in text
+    assert "at its end" not in text
+
+
+def test_kinds_of_errors_are_explained_once() -> None:
+    cells = [Cell(name, "echo", 50, five(10, errors={"ended": 1})) for name in ("loop", "aio")]
+    assert render([result(*cells)], 80).count("ended: the server hung up before") == 1
+
+
 def test_what_the_generator_could_not_drive_is_marked_and_explained() -> None:
     made = result(Cell("loop", "echo", 50, five(10_000, bound=True)))
     text = render([made], 80)
@@ -164,7 +219,7 @@ def test_an_axis_of_connections_is_a_matrix() -> None:
     text = render([result(*cells)], 120)
     assert line_of(text, "loop").split()[1:4] == ["200", "2,000", "20,000"]
     assert line_of(text, "thread").split()[1:4] == ["–", "1,000", "10,000"]
-    assert "thread with 1 connection: it has died." in text
+    assert "– not measured, or too few messages" in text
     assert "With 100 connections:" in text
     assert "p99, by connections" in text
     assert "p99, by connections" not in render([result(*cells)], LEAST_WIDTH)
