@@ -37,6 +37,7 @@ LATE_NOTE = f"{AT_LEAST} at least: the load generator was late, and could not ke
 # Where somebody has no figure.
 NOTHING = "–"
 
+CPU = ("CPU for", "1,000")
 _PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
 
@@ -132,6 +133,8 @@ def bound_note(task: Task) -> str:
 def footnotes(task: Task, columns: list[Column]) -> list[str]:
     """Explain the signs that stand in some columns."""
     notes = []
+    if any(column.title == CPU for column in columns):
+        notes.append("CPU for 1,000: the server's CPU time, for 1,000 messages answered.")
     if any(AT_LEAST in text for column in columns for text in column.cells.values()):
         notes.append(bound_note(task))
     # A percentile is missing for want of messages, and for no other reason.
@@ -316,7 +319,7 @@ _COLUMNS: list[_Make] = [
     _plain("max", ("longest", ""), 12, ways=lambda task: task.way != CROWD),
     _plain("unserved", ("never", "served"), 3, zero=False, wrong=True),
     _plain("errors", ("errors", ""), 4, zero=False, wrong=True),
-    _plain("cpu", ("CPU for", "1,000"), 7, ways=_is_rated),
+    _plain("cpu", CPU, 7, ways=_is_rated),
     _memory,
     _running,
     _plain("switches", ("switches", "for 1,000"), 15, ways=_is_rated, text=few),

@@ -14,7 +14,7 @@ KINDS = {
     "refused": "nobody accepted the connection",
     "reset": "the connection was cut",
     "ended": "the server hung up before it had answered",
-    "failed": "the system refused the call",
+    "failed": "another error of the system",
     "tls": "no TLS connection came about",
     "timeout": "too late",
     "wrong": "what came back is not the reply",

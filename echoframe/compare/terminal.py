@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from .columns import NOTHING, Column, Sheet, at_least, bound_note, footnotes, per_second, sheet
 from .failures import KINDS, refusals
-from .figures import differ, figures
+from .figures import FAR, differ, figures
 from .measures import MEASURES, Measure, main
 from .result import Cell, Result, Task
 from .units import clean, count, few, listed, plainly
@@ -401,6 +401,8 @@ def _side_by_side(
     shown = _beside(page, subjects, [block for block in blocks if block])
     if any("=" in line for block in shown for line in block):
         page.note("= the rounds show no difference.")
+    if any("?" in line for block in shown for line in block):
+        page.note("? the rounds are too few, or too uneven, to show whether that is so.")
 
 
 def _block(
@@ -440,4 +442,8 @@ def _ratio(
         return NOTHING + " "
     own, other = measure.each(first_cell), measure.each(cell)
     same = bool(own and other) and not differ(own, other)
-    return f"×{value / first:.2f}{'=' if same else ' '}"
+    sign = " "
+    if same:
+        # What looks like a difference and is not shown to be one is not called none.
+        sign = "=" if 1 / FAR < value / first < FAR else "?"
+    return f"×{value / first:.2f}{sign}"

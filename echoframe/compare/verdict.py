@@ -15,7 +15,7 @@ from typing import Any
 
 from ..servers.settings import SETTINGS
 from . import failures
-from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
+from .figures import FAR, FEW, SMALL_OF_FEW, Figures, differ, figures
 from .histogram import Histogram
 from .measures import MEASURES, Measure, main, tail, what_of
 from .result import Cell, Person, Result, Task
@@ -26,8 +26,6 @@ __all__ = ["changes", "recommend", "verdict"]
 
 # Above this share of wrong or failed messages a rate says nothing any more.
 TOO_MANY_ERRORS = 0.01
-# Medians that lie so far apart are not called equal, however mixed the rounds are.
-FAR = 1.25
 # A planned rate was kept if so much of it was answered.
 KEPT = 0.95
 # Other programs that took more than this share of the cores were in the way.
@@ -320,17 +318,22 @@ def _over_counts(result: Result, task: Task, counts: list[int]) -> list[str]:
         race = _race(rows, rate)
         if race is None or (not race.worse) or race.unknown:
             continue
-        names = listed([race.best.name, *(row.name for row in race.equal)])
-        leaders.append((one, names))
+        first = [race.best.name, *(row.name for row in race.equal)]
+        told = len(first) + len(race.worse)
+        if len(rows) == told and len(first) > max(len(race.worse), 1):
+            text = f"all but {listed(row.name for row, _ in race.worse)} are level"
+        else:
+            text = f"{listed(first)} {'is' if len(first) == 1 else 'are'} in front"
+        leaders.append((one, text))
     if leaders:
         parts: list[tuple[str, list[str]]] = []
-        for one, names in leaders:
-            if parts and parts[-1][0] == names:
+        for one, text in leaders:
+            if parts and parts[-1][0] == text:
                 parts[-1][1].append(f"{one:,}")
             else:
-                parts.append((names, [f"{one:,}"]))
-        text = "; ".join(f"{names} with {listed(at)}" for names, at in parts)
-        said.append(f"{clean(task.name)} with fewer connections, in front: {text}.")
+                parts.append((text, [f"{one:,}"]))
+        text = "; ".join(f"with {listed(at)}, {who}" for who, at in parts)
+        said.append(f"{clean(task.name)} with fewer connections: {text}.")
     return said + _falling(result, task, counts)
 
 
@@ -416,7 +419,7 @@ def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[st
     if short:
         reached = listed(
             f"{row.name} ({few(row.all.per_second.median)}"
-            f"{', the load generator was at its end' if row.all.bound else ''})"
+            f"{', the load generator was late' if row.all.bound else ''})"
             for row in short
             if row.all.per_second is not None
         )
@@ -432,6 +435,11 @@ def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[st
             said.append(f"{where}: {names} kept up with the plan{with_}.")
         elif measure:
             said += _compared(where, task, kept, measure)
+        else:
+            said.append(
+                f"{where}: {names} kept up with the plan; the messages are too few for a "
+                "percentile to be compared, so measure longer."
+            )
     return said + _hidden_by_a_loop(where, rows)
 
 
@@ -531,12 +539,16 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
             if not any(row in rows_ for rows_ in ways.values()):
                 said.append(
                     f"{where}: on {row.name} the last has its reply after "
-                    f"{duration(_finished(row))}; what it did meanwhile is not known."
+                    f"{duration(_finished(row))}; how many it served at a time was not to be "
+                    "seen."
                 )
         return said
     race = _race(able, MEASURES["finished"])
     if race is None:
-        return []
+        return [
+            f"{where}: {row.name}: the last has its reply after {duration(_finished(row))}."
+            for row in able
+        ]
     if min(len(row.cell.rounds) for row in (race.best, *race.equal)) < 2 and race.equal:
         return [f"{where}: one round tells nothing about differences."]
     unsure = _unsure(race, MEASURES["finished"])
@@ -655,7 +667,9 @@ def _limits(result: Result) -> list[str]:
     elif False in ways:
         said.append(
             "Where a rate was planned, clients asked by the clock (an open loop) and latency "
-            "counts from the planned moment, so that stalls are seen in full."
+            "counts from the planned moment, so that stalls are seen in full. The moments come "
+            "by chance, as many in a second as the rate on average (a Poisson process), and so "
+            "a short round has a few more or fewer."
         )
     return said
 
@@ -667,7 +681,10 @@ def _machine(result: Result) -> list[str]:
     said = []
     if isinstance(cores, int):
         text = f"Servers and load shared {count(cores, 'core')}"
-        if known.get("pinned"):
+        if result.kind == "bench":
+            # The server may be elsewhere.
+            text = f"The load had {count(cores, 'core')}"
+        elif known.get("pinned"):
             text = f"{count(cores, 'core')}, with servers and load pinned to their own"
         elif cores == 1:
             text += ", so no model could compute on several"
@@ -679,7 +696,9 @@ def _machine(result: Result) -> list[str]:
     elif others and max(others) > DISTURBED:
         said.append(f"Other programs took up to {share(max(others))} of the cores meanwhile.")
     load = known.get("load")
-    if isinstance(load, int | float) and isinstance(cores, int) and load > cores / 2:
+    # It lags a minute behind: if the rounds were left alone, it tells of what is over.
+    quiet = others and max(others) <= DISTURBED
+    if isinstance(load, int | float) and isinstance(cores, int) and load > cores / 2 and not quiet:
         said.append(f"The machine was busy before it began (load {load:.1f}): repeat it in peace.")
     return said
 
@@ -692,6 +711,7 @@ def changes(result: Result, baseline: Result) -> list[str]:
     said = [*_other_machine(result, baseline)]
     same: dict[tuple[str, int], list[str]] = {}
     unknown: dict[tuple[str, int], list[str]] = {}
+    planned: dict[str, dict[tuple[str, int], list[str]]] = {}
     found = 0
     for cell in result.cells:
         before = baseline.cell(cell.subject, cell.task, cell.connections)
@@ -707,6 +727,10 @@ def changes(result: Result, baseline: Result) -> list[str]:
                 when = "now" if before.rounds else "in the baseline"
                 said.append(f"{where}: nothing to compare; {when}: {reason}.")
             continue
+        if why := _other_plan(task, baseline):
+            places = planned.setdefault(why, {})
+            places.setdefault((task.name, cell.connections), []).append(name)
+            continue
         changed, told = _changed(task, cell, before)
         if changed:
             said.append(f"{where}: {'; '.join(changed)}.")
@@ -714,8 +738,10 @@ def changes(result: Result, baseline: Result) -> list[str]:
             kind = same if told else unknown
             kind.setdefault((task.name, cell.connections), []).append(name)
     said += [f"{where}: no difference." for where in _together(same)]
+    for why, places in planned.items():
+        said += [f"{where}: cannot be compared, since {why}." for where in _together(places)]
     said += [
-        f"{where}: cannot be told (one round, or the load generator was at its end)."
+        f"{where}: cannot be told (one round, uneven rounds, or the load generator at its end)."
         for where in _together(unknown)
     ]
     if not found:
@@ -724,6 +750,17 @@ def changes(result: Result, baseline: Result) -> list[str]:
             "connections are the same."
         )
     return said
+
+
+def _other_plan(task: Task, baseline: Result) -> str:
+    before = next((one for one in baseline.tasks if one.name == task.name), task)
+    if before.rate == task.rate:
+        return ""
+    old, new = (
+        "none" if rate is None else f"{few(rate)} messages a second"
+        for rate in (before.rate, task.rate)
+    )
+    return f"the baseline had another rate planned ({old}; now {new})"
 
 
 def _together(found: dict[tuple[str, int], list[str]]) -> list[str]:
@@ -760,6 +797,9 @@ def _changed(task: Task, cell: Cell, before: Cell) -> tuple[list[str], bool]:
             continue
         changed = abs(value - old) > SMALL_OF_FEW * max(value, old) if once else differ(own, other)
         if measure.name == "throughput" and _hides(changed, now, then, value > old):
+            continue
+        if not changed and not once and not 1 / FAR < value / old < FAR:
+            # It may well have changed: only, the rounds do not show it.
             continue
         told = True
         if changed:
@@ -823,6 +863,8 @@ def recommend(result: Result) -> list[str]:
     name, wait, cpu, asynchronous, keeps_worker = known
     cores = result.environment.get("cores_usable", result.environment.get("cores"))
     cores = cores if isinstance(cores, int) and cores > 0 else 1
+    if _failed(result, result.handler.get("name")):
+        return ["Nothing is advised: most messages to your handler failed, as told above."]
     seen = _seen(result)
     cost = _Cost(wait, min(cpu, seen.cpu), seen)
     said = [_profile(name, cost)]
@@ -849,6 +891,14 @@ class _Seen:
 
 # Whose messages are all computed in one process.
 _ONE_PROCESS = ("single", "thread", "pool", "loop", "aio")
+
+
+def _failed(result: Result, handler: object) -> bool:
+    """Tell whether most messages failed wherever the handler was measured."""
+    tasks = {one.name for one in result.tasks if one.handler == handler}
+    cells = [cell for cell in result.cells if cell.rounds and cell.task in tasks]
+    all_ = [figures(cell) for cell in cells]
+    return bool(all_) and all(sum(one.errors.values()) > one.messages for one in all_)
 
 
 def _seen(result: Result) -> _Seen:

@@ -241,6 +241,14 @@ def test_several_results_stand_side_by_side_with_their_ratio() -> None:
     assert "= the rounds show no difference." in text
 
 
+def test_a_ratio_that_uneven_rounds_do_not_show_is_not_called_equal() -> None:
+    one = result(Cell("loop", "echo", 50, rounds(5_000, 10_000, 30_000)))
+    other = result(Cell("loop", "echo", 50, rounds(8_000, 20_000, 21_000)))
+    text = render([one, other], 80)
+    assert "×2.00?" in line_of(text, "loop")
+    assert "? the rounds are too few, or too uneven" in text
+
+
 def test_what_only_one_result_has_is_a_dash_in_the_other() -> None:
     other = result(Cell("fork", "echo", 50, five(10_000)))
     assert line_of(render([both(), other], 80), "fork").split()[1:4] == ["–", "10,000", "–"]

@@ -156,8 +156,15 @@ def test_an_axis_is_told_at_its_end_and_who_leads_before() -> None:
     )
     text = " ".join(verdict(made))
     assert "echo with 100 connections: loop is fastest" in text
-    assert "echo with fewer connections, in front: single with 1." in text
+    assert "echo with fewer connections: with 1, single is in front." in text
     assert "thread loses 30 % from 1 to 100" in text
+
+
+def test_where_most_are_level_those_behind_are_named() -> None:
+    cells = [Cell(name, "echo", 1, five(10_000)) for name in ("pool", "fork", "loop")]
+    cells += [Cell("aio", "echo", 1, five(5_000)), Cell("aio", "echo", 10, five(5_000))]
+    said = " ".join(verdict(result(*cells)))
+    assert "echo with fewer connections: with 1, all but aio are level." in said
 
 
 def test_whose_ratio_is_the_same_share_it() -> None:
@@ -176,7 +183,7 @@ def test_who_leads_with_several_numbers_is_said_once() -> None:
         for count in (1, 10, 100)
     ]
     text = " ".join(verdict(result(*cells)))
-    assert "echo with fewer connections, in front: loop with 1 and 10." in text
+    assert "echo with fewer connections: with 1 and 10, loop is in front." in text
 
 
 def test_one_server_alone_has_its_figure_told() -> None:
@@ -368,7 +375,7 @@ def test_who_alone_kept_up_with_the_clock() -> None:
     )
     text = about("rated", made)
     assert "loop kept up with the plan, with a p99 of 1.97 ms" in text
-    assert "single (4,000, the load generator was at its end)" in text
+    assert "single (4,000, the load generator was late)" in text
 
 
 def test_what_a_closed_loop_would_have_hidden_is_told() -> None:
@@ -403,6 +410,18 @@ def test_equal_memory_is_said_to_be() -> None:
     assert "about 20.0 KiB of memory a connection on all" in (
         about("idle", result(*cells, tasks=[IDLE]))
     )
+
+
+def test_a_crowd_alone_has_its_figure_told() -> None:
+    text = about("wait", result(crowd("loop", 20, each=1e-4), tasks=[WAIT]))
+    assert "loop: the last has its reply after" in text
+
+
+def test_a_rate_with_few_messages_says_so() -> None:
+    few = [Round(1.0, 10_000, Histogram.of([0.001])) for _ in range(2)]
+    cells = [Cell(name, "rated", 50, list(few)) for name in ("loop", "thread")]
+    text = about("rated", result(*cells, tasks=[RATED]))
+    assert "loop and thread kept up with the plan; the messages are too few" in text
 
 
 def test_a_foreign_server_in_a_crowd_is_timed_and_not_guessed_about() -> None:
@@ -453,6 +472,13 @@ def test_the_machine_is_part_of_the_verdict() -> None:
     text = " ".join(verdict(made))
     assert "shared 2 cores, and other programs took up to 25 % of them" in text
     assert "load 1.7" in text
+    # The load of a minute ago: nobody was in the way.
+    quiet = copy.deepcopy(made)
+    for one in quiet.cells[0].rounds:
+        one.others = 0.01
+    assert "load 1.7" not in " ".join(verdict(quiet))
+    quiet.kind = "bench"
+    assert "The load had 2 cores, which other programs" in " ".join(verdict(quiet))
     made.environment["cores_usable"] = 1
     assert any("shared 1 core, so no model could" in one for one in verdict(made))
 
@@ -501,6 +527,22 @@ def test_changes_of_a_held_back_server_are_not_guessed() -> None:
     old = result(Cell("loop", "echo", 50, five(20_000)))
     new = result(Cell("loop", "echo", 50, five(10_000, bound=True)))
     assert "cannot be told" in changes(new, old)[0]
+
+
+def test_uneven_rounds_are_no_proof_that_nothing_changed() -> None:
+    old = result(Cell("loop", "echo", 50, rounds(5_000, 10_000, 30_000)))
+    new = result(Cell("loop", "echo", 50, rounds(8_000, 20_000, 21_000)))
+    assert "cannot be told (one round, uneven rounds" in changes(new, old)[0]
+
+
+def test_another_planned_rate_is_the_reason() -> None:
+    old = result(Cell("loop", "rated", 50, five(10_000)), tasks=[RATED])
+    closed = Task("rated", "asked", "echo", "talk")
+    new = result(Cell("loop", "rated", 50, five(20_000, bound=True)), tasks=[closed])
+    assert changes(new, old) == [
+        "rated with 50 connections, loop: cannot be compared, since the baseline had another "
+        "rate planned (10,000 messages a second; now none)."
+    ]
 
 
 def test_another_machine_and_nothing_in_common_are_told() -> None:
@@ -580,6 +622,11 @@ def own(wait: float, cpu: float, *cells: Cell, asynchronous: bool = False) -> st
     made.handler = {"name": "app:answer", "wait": wait, "cpu": cpu}
     made.handler |= {"asynchronous": asynchronous, "keeps_worker": False}
     return " ".join(recommend(made))
+
+
+def test_where_most_failed_nothing_is_advised() -> None:
+    text = own(0.0, 1e-4, Cell("loop", "echo", 50, [Round(1.0, 10, errors={"ended": 200})]))
+    assert text.startswith("Nothing is advised: most messages")
 
 
 def test_what_was_measured_is_not_advised_against() -> None:
