@@ -45,10 +45,10 @@ def sentences(result: Result) -> list[str]:
     refused = refusals(result)
     alike: dict[str, list[str]] = {}
     for name, why in refused.items():
-        alike.setdefault(_NAMED.sub("the model", why), []).append(name)
+        alike.setdefault(_NAMED.sub("the model", why, count=1), []).append(name)
     said = []
     for why, names in alike.items():
-        # With its name, if it is one model's.
+        # With its name, if it is one model's; the model that it advises keeps its own.
         reason = why if len(names) > 1 else refused[names[0]]
         said.append(f"{listed(map(clean, names))}: {_ended(reason)}")
     places: dict[str, dict[str, list[Cell]]] = {}

@@ -222,7 +222,7 @@ def test_what_went_wrong_comes_first() -> None:
 
 
 def test_the_same_refusal_is_told_once() -> None:
-    why = "the handler 'f' is asynchronous, and the model {} waits for nothing; choose 'aio'"
+    why = "'f' is asynchronous, and the model {} waits for nothing; choose the model 'aio'"
     names = {"single": "'single'", "loop": "'loop'", "prefork": "'pool' (inner of 'prefork')"}
     cells = [
         Cell(name, task, 20, failure=why.format(model))
@@ -232,8 +232,8 @@ def test_the_same_refusal_is_told_once() -> None:
     cells += [Cell("aio", task, 20, five(10)) for task in ("echo", "churn")]
     said = [one for one in verdict(result(*cells, tasks=[ECHO, CHURN])) if "asynchronous" in one]
     assert said == [
-        "single, loop and prefork: the handler 'f' is asynchronous, and the model waits for "
-        "nothing; choose 'aio'."
+        "single, loop and prefork: 'f' is asynchronous, and the model waits for "
+        "nothing; choose the model 'aio'."
     ]
 
 
