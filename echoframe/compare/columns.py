@@ -205,20 +205,18 @@ def _about(task: Task, rows: list[_Row]) -> Column | None:
 
 def _bars(task: Task, rows: list[_Row]) -> Column | None:
     _, values = _main_of(task, rows)
-    # The memory of a single connection, where the others waited, would dwarf all else.
-    able = [values[row.cell.subject] for row in rows if row.cell.subject in values and _served(row)]
-    longest = max(able, default=0.0) or max(values.values(), default=0.0)
-    if not longest:
-        return None
-    if len(rows) < 2:
-        # There is nothing that it could be longer than.
-        return None
-    # Nor is a server that served a few as fast as it looks.
-    bars = {
-        row.cell.subject: min(values[row.cell.subject] / longest, 1.0)
+    # The memory of a single connection, where the others waited, would dwarf all else; nor
+    # is a server that served a few as fast as it looks.
+    able = {
+        row.cell.subject: values[row.cell.subject]
         for row in rows
-        if row.cell.subject in values and (_served(row) or not able)
+        if row.cell.subject in values and _served(row)
     }
+    longest = max(able.values(), default=0.0)
+    if not longest or len(rows) < 2:
+        # There is nothing that one could be longer than.
+        return None
+    bars = {name: value / longest for name, value in able.items()}
     return Column(("", ""), dict.fromkeys((row.cell.subject for row in rows), ""), 0, bars=bars)
 
 

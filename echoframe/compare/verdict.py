@@ -50,7 +50,7 @@ def verdict(result: Result) -> list[str]:
         ]
         if counts:
             said += _about(result, task, counts)
-    if any(cell.rounds for cell in result.cells):
+    if any(one.messages for cell in result.cells for one in cell.rounds):
         said += _limits(result)
     return said
 
@@ -365,6 +365,7 @@ def _falling(result: Result, task: Task, counts: list[int]) -> list[str]:
 def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
     found: dict[str, list[tuple[int, int]]] = {}
     none: dict[int, list[str]] = {}
+    own = result.handler.get("name")
     erred = set()
     for connections in counts:
         for row in _rows(result, task, connections):
@@ -376,7 +377,8 @@ def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
                 # If there were errors, they have been told.
                 none.setdefault(connections, []).append(row.name)
     said = [
-        f"{_where(task, connections)}: nobody had a reply in a whole round on {listed(names)}."
+        f"{_where(task, connections)}: nobody had a reply in a whole round on {listed(names)}"
+        f"{' (a handler that returns None sends none)' if task.handler == own else ''}."
         for connections, names in none.items()
     ]
     for name, pairs in found.items():

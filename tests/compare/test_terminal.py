@@ -148,6 +148,16 @@ def test_who_served_a_few_has_no_bar_and_is_said_to() -> None:
     assert "single: its figures are of the 1 client of 50 that it served." in text
 
 
+def test_a_crowd_of_whom_nobody_was_served_has_no_end() -> None:
+    cells = [crowd(name, 1) for name in ("loop", "aio")]
+    for cell in cells:
+        for one in cell.rounds:
+            one.messages, one.unserved, one.errors = 0, 20, {"ended": 20}
+    text = render([result(*cells, tasks=[WAIT])], 80)
+    assert "until the" not in text
+    assert "█" not in text
+
+
 def test_neighbours_are_named_once() -> None:
     beside = "beside 2 others"
     tasks = [

@@ -624,6 +624,17 @@ def own(wait: float, cpu: float, *cells: Cell, asynchronous: bool = False) -> st
     return " ".join(recommend(made))
 
 
+def test_a_handler_that_never_replies_is_told_why() -> None:
+    task = Task("echo", "asks again and again", "app:silent", "talk")
+    made = result(Cell("loop", "echo", 50, [Round(1.0, 0, unserved=50)]), tasks=[task])
+    made.handler = {"name": "app:silent"}
+    # And there is nothing to be said of the limits of figures.
+    assert verdict(made) == [
+        "echo with 50 connections: nobody had a reply in a whole round on loop (a handler that "
+        "returns None sends none)."
+    ]
+
+
 def test_where_most_failed_nothing_is_advised() -> None:
     text = own(0.0, 1e-4, Cell("loop", "echo", 50, [Round(1.0, 10, errors={"ended": 200})]))
     assert text.startswith("Nothing is advised: most messages")
