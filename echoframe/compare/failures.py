@@ -18,7 +18,6 @@ KINDS = {
     "tls": "no TLS connection came about",
     "timeout": "too late",
     "wrong": "what came back is not the reply",
-    "check": "the check could not be called, or raised",
     "lost": "no reply to a datagram, or to what was under way at the stop",
     "unsent": "planned, and nobody was free to send it",
 }
