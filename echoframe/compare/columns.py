@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .failures import refusals
 from .figures import Figures, Spread, figures
 from .measures import MEASURES, Measure, main, what_of
 from .result import Cell, Result, Task
-from .units import clean, few, share
+from .units import clean, count, few, share
 from .workload import CROWD, HOLD
 
 __all__ = [
     "AT_LEAST",
     "BOUND_NOTE",
+    "LATE_NOTE",
     "NOTHING",
     "Column",
     "Sheet",
     "at_least",
+    "bound_note",
     "footnotes",
     "per_second",
     "sheet",
@@ -30,9 +33,11 @@ __all__ = [
 # Before a rate that the load generator did not let grow any further.
 AT_LEAST = "≥"
 BOUND_NOTE = f"{AT_LEAST} at least: the load generator was at its end, and not the server."
+LATE_NOTE = f"{AT_LEAST} at least: the load generator was late, and could not keep to its plan."
 # Where somebody has no figure.
 NOTHING = "–"
 
+CPU = ("CPU for", "1,000")
 _PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
 
@@ -66,17 +71,23 @@ class Sheet:
     # In the order of the result, with a row each.
     subjects: list[str]
     columns: list[Column]
-    # Who was not measured at all, and why.
+    # Who was not measured, and why.
     missing: dict[str, str]
     notes: list[str]
+    # Who was measured in no workload, and has no row.
+    left_out: list[str]
+    # The kinds of errors that there were.
+    errors: list[str]
 
 
 def sheet(result: Result, task: Task, connections: int) -> Sheet:
     """Give the table of a workload with one number of connections."""
+    refused = refusals(result)
     cells = [
         cell
         for subject in result.subjects
         if (cell := result.cell(subject.name, task.name, connections)) is not None
+        and subject.name not in refused
     ]
     rows = [_Row(cell, figures(cell)) for cell in cells if cell.rounds]
     missing = {
@@ -90,6 +101,8 @@ def sheet(result: Result, task: Task, connections: int) -> Sheet:
         found,
         missing,
         _notes(rows),
+        list(refused),
+        sorted({kind for row in rows for kind in row.all.errors}),
     )
 
 
@@ -112,11 +125,18 @@ class _Row:
 _Make = Callable[[Task, list[_Row]], Column | None]
 
 
-def footnotes(columns: list[Column]) -> list[str]:
+def bound_note(task: Task) -> str:
+    """Explain the sign of at_least()."""
+    return BOUND_NOTE if task.rate is None else LATE_NOTE
+
+
+def footnotes(task: Task, columns: list[Column]) -> list[str]:
     """Explain the signs that stand in some columns."""
     notes = []
+    if any(column.title == CPU for column in columns):
+        notes.append("CPU for 1,000: the server's CPU time, for 1,000 messages answered.")
     if any(AT_LEAST in text for column in columns for text in column.cells.values()):
-        notes.append(BOUND_NOTE)
+        notes.append(bound_note(task))
     # A percentile is missing for want of messages, and for no other reason.
     percentiles = (column for column in columns if column.title[0] in _PERCENTILES)
     if any(NOTHING in column.cells.values() for column in percentiles):
@@ -129,6 +149,12 @@ def _notes(rows: list[_Row]) -> list[str]:
     for row in rows:
         if row.cell.failure:
             notes.append(f"{row.cell.subject}: {clean(row.cell.failure).rstrip('.')}.")
+        if row.all.unserved and row.all.messages:
+            served = row.cell.connections - row.all.unserved
+            notes.append(
+                f"{row.cell.subject}: its figures are of the {count(served, 'client')} of "
+                f"{row.cell.connections:,} that it served."
+            )
         if row.all.errors:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in row.all.errors.items())
             notes.append(f"{row.cell.subject}: errors of all rounds: {clean(kinds)}.")
@@ -179,12 +205,18 @@ def _about(task: Task, rows: list[_Row]) -> Column | None:
 
 def _bars(task: Task, rows: list[_Row]) -> Column | None:
     _, values = _main_of(task, rows)
-    # The memory of a single connection, where the others waited, would dwarf all else.
-    able = [values[row.cell.subject] for row in rows if row.cell.subject in values and _served(row)]
-    longest = max(able, default=0.0) or max(values.values(), default=0.0)
-    if not longest:
+    # The memory of a single connection, where the others waited, would dwarf all else; nor
+    # is a server that served a few as fast as it looks.
+    able = {
+        row.cell.subject: values[row.cell.subject]
+        for row in rows
+        if row.cell.subject in values and _served(row)
+    }
+    longest = max(able.values(), default=0.0)
+    if not longest or len(rows) < 2:
+        # There is nothing that one could be longer than.
         return None
-    bars = {name: min(value / longest, 1.0) for name, value in values.items()}
+    bars = {name: value / longest for name, value in able.items()}
     return Column(("", ""), dict.fromkeys((row.cell.subject for row in rows), ""), 0, bars=bars)
 
 
@@ -285,7 +317,7 @@ _COLUMNS: list[_Make] = [
     _plain("max", ("longest", ""), 12, ways=lambda task: task.way != CROWD),
     _plain("unserved", ("never", "served"), 3, zero=False, wrong=True),
     _plain("errors", ("errors", ""), 4, zero=False, wrong=True),
-    _plain("cpu", ("CPU for", "1,000"), 7, ways=_is_rated),
+    _plain("cpu", CPU, 7, ways=_is_rated),
     _memory,
     _running,
     _plain("switches", ("switches", "for 1,000"), 15, ways=_is_rated, text=few),

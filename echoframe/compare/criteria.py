@@ -106,6 +106,10 @@ def _value(text: str, measure: Measure, value: str) -> tuple[float, bool]:
         factor = 1.0
     if not factor:
         known = ", ".join(unit for unit in units if unit)
+        if not measure.unit or measure.unit == "count":
+            raise SettingError(
+                f"{text!r}: {measure.name} is a number without a unit, as in 500, 100k or 2M"
+            )
         what = f"the unit {found[2]!r}" if found[2] else "no unit"
         raise SettingError(
             f"{text!r}: {value!r} has {what}, and {measure.name} is measured in {known}"
@@ -149,7 +153,7 @@ def check(result: Result, criterion: Criterion, baseline: Result | None = None) 
                 f"{_WORDS[criterion.op]} {text(limit)}{source}"
             )
     if not told:
-        raise SettingError(f"{criterion.text!r} cannot be told: {_why(criterion)}")
+        raise SettingError(f"{criterion.text!r} cannot be told: {_why(criterion, result)}")
     return said
 
 
@@ -202,9 +206,12 @@ def _known(result: Result) -> str:
     return f"workloads: {tasks or 'none'}; subjects: {subjects or 'none'}"
 
 
-def _why(criterion: Criterion) -> str:
+def _why(criterion: Criterion, result: Result) -> str:
     name = criterion.measure.name
-    if name in ("cpu", "memory", "memory-each", "threads", "processes", "switches", "descriptors"):
+    system = ("cpu", "memory", "memory-each", "threads", "processes", "switches", "descriptors")
+    if name in system and result.kind == "bench":
+        return f"{name} is not seen of a server that runs elsewhere; compare starts its own"
+    if name in system and result.environment.get("psutil") is None:
         return f"{name} was not measured, which needs psutil: pip install 'echoframe[sys]'"
     if criterion.relative:
         return f"the baseline has no {name} of the same workload, subject and connections"

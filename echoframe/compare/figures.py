@@ -16,13 +16,15 @@ from statistics import median
 from .histogram import Histogram
 from .result import Cell, Round
 
-__all__ = ["FEW", "Figures", "Spread", "differ", "figures"]
+__all__ = ["FAR", "FEW", "Figures", "Spread", "differ", "figures"]
 
 # With fewer rounds than this, a verdict is an indication.
 FEW = 5
 # A difference that is smaller is none worth talking about, whatever the rounds say:
 # with few rounds, and with many.
 SMALL_OF_FEW, SMALL = 0.10, 0.05
+# Medians that lie so far apart are not called equal, however mixed the rounds are.
+FAR = 1.25
 # As likely as this, rounds that differ so much come from servers that do not. Seven
 # models are 21 pairs, so that one in 20 would be found each time.
 CHANCE = 0.02

@@ -104,7 +104,7 @@ MEASURES = {
             "the time until the last of a crowd was served",
             "s",
             False,
-            lambda cell, all_: _middle(all_.finished),
+            lambda cell, all_: _middle(all_.finished) if all_.messages else None,
             lambda one: one.seconds,
         ),
         Measure(

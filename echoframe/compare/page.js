@@ -8,7 +8,7 @@
   // What fits on a sheet of A4 or Letter, all of it or in two columns. A page learns that
   // it is printed before it is laid out for that, so its width cannot be asked for.
   const PAPER = { wide: 650, narrow: 310 };
-  const isWide = (place) => place.parentElement.matches(".wide, :last-child:nth-child(odd)");
+  const isWide = (place) => place.parentElement.matches(".wide");
   let printing = false;
 
   const dark = () => !printing && (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";

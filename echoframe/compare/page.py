@@ -19,6 +19,7 @@ from itertools import count as numbers
 from typing import Any
 
 from ..errors import SettingError
+from . import failures
 from .drawings import (
     DASHES,
     PATTERNS,
@@ -294,6 +295,7 @@ def _glance(sheet: Sheet) -> str:
     columns = [(task, sheet.usual(task)) for task in sheet.tasks]
     columns = [(task, at) for task, at in columns if at is not None]
     rows = [(at, run) for at in range(len(sheet.subjects)) for run in range(len(sheet.results))]
+    refused = [failures.refusals(one) for one in sheet.results]
     head = '<th scope="col">server</th>'
     cells: dict[tuple[int, int], str] = dict.fromkeys(rows, "")
     for task, connections in columns:
@@ -304,7 +306,11 @@ def _glance(sheet: Sheet) -> str:
         )
         entries = {(one.at, one.run): one for one in sheet.of(task, connections)}
         told = {where: _main_figure(task, one) for where, one in entries.items()}
-        values = [value for value, _, _ in told.values() if value is not None]
+        values = [
+            value
+            for where, (value, _, _) in told.items()
+            if value is not None and not entries[where].figures.unserved
+        ]
         top = max(values, default=0.0)
         best = _best(told, entries, less="less" in better)
         for where in rows:
@@ -313,13 +319,20 @@ def _glance(sheet: Sheet) -> str:
                 cells[where] += f'<td class="none"><small>{escape(why or "not known")}</small></td>'
                 continue
             value, _, text = told[where]
-            share = (value or 0.0) / top if top else 0.0
             unserved = entries[where].figures.unserved
+            # Of a few clients it would be longer than it is worth.
+            share = (value or 0.0) / top if top and not unserved else 0.0
             under = f"<small>{unserved:,} unserved</small>" if unserved else ""
             said = f"<strong>{text}</strong>" if where in best else text
             cells[where] += (
                 f'<td>{said}<span class="share" style="--share:{share:.4f};'
                 f'--own:var(--s{where[0]})"></span>{under}</td>'
+            )
+    for at, run in rows:
+        # Its reason stands once.
+        if reason := refused[run].get(sheet.subjects[at].name):
+            cells[at, run] = (
+                f'<td class="failure" colspan="{len(columns)}"><small>{escape(reason)}</small></td>'
             )
     body = "".join(
         f'<tr data-subject="{at}" data-run="{run}"><th scope="row">{_named(sheet, at, run)}</th>'
@@ -328,8 +341,9 @@ def _glance(sheet: Sheet) -> str:
     )
     return f"""<section aria-labelledby="glance"><h2 id="glance">At a glance</h2>
 <div class="box" tabindex="0" role="region" aria-label="At a glance: table">
-<table class="glance"><caption>Bold: the best, and whatever its rounds do not show to differ from
-it. The length of a line is the figure itself.</caption><thead><tr>{head}</tr></thead>
+<table class="glance"><caption><span>Bold: the best, and whatever its rounds do not show to differ
+from it. The length of a line is the figure itself; who left clients unserved has
+none.</span></caption><thead><tr>{head}</tr></thead>
 <tbody>{body}</tbody></table></div></section>
 """
 
@@ -371,8 +385,8 @@ def _section(sheet: Sheet, task: Task, ids: Iterator[str], drawings: list[dict[s
     anchor = f"task-{sheet.tasks.index(task)}"
     parts = [f'<section class="task" aria-labelledby="{anchor}"><h2 id="{anchor}">{name}</h2>']
     about = [task.what, f"handler {task.handler}"]
-    if task.beside:
-        about.append(f"beside them {task.beside}")
+    if task.beside and "beside" not in task.what:
+        about.append(f"beside them {task.beside.removeprefix('beside ')}")
     if task.rate is not None:
         about.append(f"{task.rate:,.0f} messages a second are planned, answered or not")
     parts.append(f'<p class="what">{escape("; ".join(filter(None, about)))}</p>')
@@ -401,7 +415,7 @@ def _section(sheet: Sheet, task: Task, ids: Iterator[str], drawings: list[dict[s
 
 def _figures(found: list[Drawing], ids: Iterator[str], drawings: list[dict[str, Any]]) -> str:
     parts = []
-    for drawing, name in zip(found, ids, strict=False):
+    for drawing, broad, name in zip(found, _whole_rows(found), ids, strict=False):
         drawings.append(
             {
                 "id": name,
@@ -411,7 +425,7 @@ def _figures(found: list[Drawing], ids: Iterator[str], drawings: list[dict[str, 
                 "layout": drawing.layout,
             }
         )
-        wide = " wide" if drawing.wide else ""
+        wide = " wide" if broad else ""
         label = f"{drawing.title}. {drawing.label}"
         parts.append(
             f'<figure class="{drawing.kind}{wide}"><figcaption><strong>{escape(drawing.title)}'
@@ -420,6 +434,20 @@ def _figures(found: list[Drawing], ids: Iterator[str], drawings: list[dict[str, 
             "</figure>"
         )
     return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def _whole_rows(found: list[Drawing]) -> list[bool]:
+    """Tell which drawings take a whole row: those that would stand alone in one do, too."""
+    wide = [one.wide for one in found]
+    left = True
+    for at, drawing in enumerate(found):
+        if drawing.wide:
+            left = True
+        elif left and (at + 1 == len(found) or found[at + 1].wide):
+            wide[at] = True
+        else:
+            left = not left
+    return wide
 
 
 _ON_PAPER = {"finished", "per_second", "longest", "unserved", "errors", "cpu", "memory_each"}
@@ -482,7 +510,8 @@ def _columns(task: Task) -> list[_Column]:
 
 
 def _table(sheet: Sheet, task: Task) -> str:
-    entries = sheet.of(task)
+    refused = [failures.refusals(one) for one in sheet.results]
+    entries = [one for one in sheet.of(task) if one.cell.subject not in refused[one.run]]
     many = len(sheet.connections(task)) > 1
     # What nobody has is no column; nobody unserved and no error is a fact worth a zero.
     columns = [
@@ -515,7 +544,7 @@ def _table(sheet: Sheet, task: Task) -> str:
     return (
         f'<details class="all"><summary>All figures of {escape(task.name)}</summary>'
         f'<div class="box" tabindex="0" role="region" aria-label="{caption}"><table>'
-        f"<caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+        f"<caption><span>{caption}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div></details>"
     )
 
@@ -561,16 +590,13 @@ def _troubles(sheet: Sheet) -> str:
         said.extend(before + remark for remark in result.remarks)
         if not result.complete:
             said.append(f"{before}not all was measured: it was interrupted, or out of time")
+        said.extend(before + sentence for sentence in failures.sentences(result))
     for one in sheet.entries:
-        if one.cell.failure:
-            said.append(
-                f"{sheet.name(one)}, {one.cell.task} with {one.cell.connections:,}: "
-                f"{one.cell.failure}"
-            )
         for kind, many in sorted(one.figures.errors.items()):
+            explained = f" ({failures.KINDS[kind]})" if kind in failures.KINDS else ""
             said.append(
                 f"{sheet.name(one)}, {one.cell.task} with {one.cell.connections:,}: "
-                f"{many:,} times {kind}"
+                f"{many:,} times {kind}{explained}"
             )
     if not said:
         return ""

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from .columns import Sheet, footnotes, sheet
+from .failures import KINDS
 from .figures import PERCENTILES, Figures, Spread, figures
 from .result import Cell, Result, Task
-from .units import clean, count, few
+from .units import clean, count, few, listed
 from .verdict import changes, recommend, verdict
 
 __all__ = ["CSV_COLUMNS", "to_csv", "to_markdown"]
@@ -130,7 +131,9 @@ def to_markdown(results: Sequence[Result], titles: Sequence[str] = ()) -> str:
             lines.append("")
         for task in result.tasks:
             for connections in result.connections(task.name):
-                lines += _table(sheet(result, task, connections))
+                found = sheet(result, task, connections)
+                if len(found.missing) < len(found.subjects):
+                    lines += _table(found)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -143,6 +146,8 @@ def _table(found: Sheet) -> list[str]:
     columns = [column for column in found.columns if not column.bars]
     title = f"## {clean(found.task.name)}, {count(found.connections, 'connection')}"
     what = clean(found.task.what)
+    if found.task.beside and "beside" not in what:
+        what += f", beside {clean(found.task.beside).removeprefix('beside ')}"
     if found.task.rate is not None:
         what += f", {few(found.task.rate)} messages a second planned"
     lines = [_escaped(title), "", _escaped(what[:1].upper() + what[1:] + "."), ""]
@@ -154,7 +159,10 @@ def _table(found: Sheet) -> list[str]:
             lines.append(_cells([subject, *(column.cells[subject] for column in columns)]))
     lines.append("")
     missing = [f"{name}: {why.rstrip('.')}." for name, why in found.missing.items()]
-    notes = [*footnotes(columns), *found.notes, *missing]
+    notes = [*footnotes(found.task, columns), *found.notes, *missing]
+    if found.left_out:
+        notes.append(f"Not measured: {listed(found.left_out)}.")
+    notes += [f"{kind}: {KINDS[kind]}." for kind in found.errors if kind in KINDS]
     lines += [_escaped(clean(note)) + "  " for note in notes[:-1]]
     lines += [_escaped(clean(note)) for note in notes[-1:]]
     return [*lines, ""] if notes else lines

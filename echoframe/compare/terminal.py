@@ -10,11 +10,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from .columns import BOUND_NOTE, NOTHING, Column, Sheet, at_least, footnotes, per_second, sheet
-from .figures import differ, figures
+from .columns import NOTHING, Column, Sheet, at_least, bound_note, footnotes, per_second, sheet
+from .failures import KINDS, refusals
+from .figures import FAR, differ, figures
 from .measures import MEASURES, Measure, main
-from .result import Cell, Result, Round, Task
-from .units import clean, count, few, plainly
+from .result import Cell, Result, Task
+from .units import clean, count, few, listed, plainly
 from .workload import CROWD, HOLD
 
 __all__ = ["LEAST_WIDTH", "label", "paint", "render", "wrap"]
@@ -111,23 +112,33 @@ def _one(page: _Page, result: Result) -> None:
     notes = [f"{one.name}: {one.note}" for one in result.subjects if one.note]
     if notes:
         page.say(clean("; ".join(notes)), "dim")
+    empty = []
     for task in result.tasks:
         counts = result.connections(task.name)
-        if not counts:
+        measured = [one for one in counts if _is_measured(result, task, one)]
+        if not measured:
+            empty += [clean(task.name)] if counts else []
             continue
         page.head(clean(task.name), _what(task, counts))
         if len(counts) > 1:
-            _matrices(page, result, task, counts)
+            _matrices(page, result, task, measured)
             page.gap()
-            page.lines.append(f"With {count(counts[-1], 'connection')}:")
-        _table(page, sheet(result, task, counts[-1]))
+            page.lines.append(f"With {count(measured[-1], 'connection')}:")
+        _table(page, sheet(result, task, measured[-1]))
+    if empty:
+        page.gap()
+        page.say(f"Nothing was measured in {listed(empty)}.")
     _remarks(page, result)
+
+
+def _is_measured(result: Result, task: Task, connections: int) -> bool:
+    where = (task.name, connections)
+    return any(cell.rounds and (cell.task, cell.connections) == where for cell in result.cells)
 
 
 def _remarks(page: _Page, result: Result) -> None:
     said = [clean(remark).rstrip(".") + "." for remark in result.remarks]
-    rounds = list(_rounds(result))
-    if rounds and not any(one.cpu is not None or one.memory is not None for one in rounds):
+    if _wants_psutil(result):
         said.append(
             "CPU time, memory and threads are not there, which psutil would tell: "
             "pip install 'echoframe[sys]'"
@@ -138,8 +149,14 @@ def _remarks(page: _Page, result: Result) -> None:
             page.say(sentence)
 
 
-def _rounds(result: Result) -> list[Round]:
-    return [one for cell in result.cells for one in cell.rounds]
+def _wants_psutil(result: Result) -> bool:
+    """Tell whether there would be more if psutil were installed."""
+    if result.kind == "bench" or result.environment.get("psutil") is not None:
+        # The processes of a server that runs elsewhere are not to be seen.
+        return False
+    ended = {task.name for task in result.tasks if task.stops}
+    rounds = [one for cell in result.cells if cell.task not in ended for one in cell.rounds]
+    return bool(rounds) and all(one.cpu is None and one.memory is None for one in rounds)
 
 
 def _surroundings(result: Result) -> str:
@@ -159,8 +176,8 @@ def _surroundings(result: Result) -> str:
 
 def _what(task: Task, counts: list[int]) -> str:
     words = [clean(task.what)]
-    if task.beside:
-        words.append(f"beside {clean(task.beside)}")
+    if task.beside and "beside" not in task.what:
+        words.append(f"beside {clean(task.beside).removeprefix('beside ')}")
     if task.way not in (CROWD, HOLD) and len(counts) == 1 and str(counts[0]) not in task.what:
         words.append(count(counts[0], "connection"))
     if task.rate is not None:
@@ -193,10 +210,15 @@ def _table(page: _Page, found: Sheet) -> None:
             for column, width in zip(columns, widths, strict=True)
         ]
         page.lines.append(_GAP.join([name, *row]).rstrip())
-    for note in footnotes(columns):
+    for note in footnotes(found.task, columns):
         page.note(note)
     for note in found.notes:
         page.say(note)
+    if found.left_out:
+        page.note(f"Not measured: {listed(map(clean, found.left_out))}.")
+    for kind in found.errors:
+        if kind in KINDS:
+            page.note(f"{kind}: {KINDS[kind]}.")
 
 
 def _value(page: _Page, column: Column, subject: str, width: int) -> str:
@@ -229,7 +251,9 @@ def _fitting(columns: list[Column], room: int) -> tuple[list[Column], list[int]]
 
 def _room(page: _Page, names: Iterable[str]) -> int:
     """Give how wide the column of the names is."""
-    return min(max(map(len, names), default=0), max(12, page.width // 5))
+    wide = list(map(len, names))
+    # An address stands alone, and is cut where it says the most.
+    return min(max(wide, default=0), max(12, page.width // (5 if len(wide) > 1 else 2)))
 
 
 def _bar(share: float, width: int) -> str:
@@ -246,26 +270,23 @@ def _cut(name: str, room: int) -> str:
 
 
 def _matrices(page: _Page, result: Result, task: Task, counts: list[int]) -> None:
+    refused = refusals(result)
     subjects = [
         subject.name
         for subject in result.subjects
-        if any(result.cell(subject.name, task.name, one) for one in counts)
+        if subject.name not in refused
+        and any(result.cell(subject.name, task.name, one) for one in counts)
     ]
     measures = dict.fromkeys([main(task), MEASURES["p99"], MEASURES["p50"]])
     blocks = [_matrix(result, task, counts, subjects, measure) for measure in measures]
     shown = _beside(page, subjects, [block for block in blocks if block])
     signs = "".join(line for block in shown for line in block)
     if "≥" in signs:
-        page.note(BOUND_NOTE)
+        page.note(bound_note(task))
     if "!" in signs:
         page.note("! not everybody was served, or there were errors.")
-    for name in subjects:
-        for one in counts[:-1]:
-            # The last ones have a table of their own.
-            cell = result.cell(name, task.name, one)
-            if cell is not None and cell.failure:
-                with_ = count(one, "connection")
-                page.say(f"{clean(name)} with {with_}: {clean(cell.failure).rstrip('.')}.")
+    if NOTHING in signs:
+        page.note(f"{NOTHING} not measured, or too few messages for that percentile.")
 
 
 def _matrix(
@@ -380,6 +401,8 @@ def _side_by_side(
     shown = _beside(page, subjects, [block for block in blocks if block])
     if any("=" in line for block in shown for line in block):
         page.note("= the rounds show no difference.")
+    if any("?" in line for block in shown for line in block):
+        page.note("? the rounds are too few, or too uneven, to show whether that is so.")
 
 
 def _block(
@@ -419,4 +442,8 @@ def _ratio(
         return NOTHING + " "
     own, other = measure.each(first_cell), measure.each(cell)
     same = bool(own and other) and not differ(own, other)
-    return f"×{value / first:.2f}{'=' if same else ' '}"
+    sign = " "
+    if same:
+        # What looks like a difference and is not shown to be one is not called none.
+        sign = "=" if 1 / FAR < value / first < FAR else "?"
+    return f"×{value / first:.2f}{sign}"

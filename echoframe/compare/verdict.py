@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from ..servers.settings import SETTINGS
-from .figures import FEW, SMALL_OF_FEW, Figures, differ, figures
+from . import failures
+from .figures import FAR, FEW, SMALL_OF_FEW, Figures, differ, figures
 from .histogram import Histogram
 from .measures import MEASURES, Measure, main, tail, what_of
 from .result import Cell, Person, Result, Task
@@ -25,14 +26,15 @@ __all__ = ["changes", "recommend", "verdict"]
 
 # Above this share of wrong or failed messages a rate says nothing any more.
 TOO_MANY_ERRORS = 0.01
-# Medians that lie so far apart are not called equal, however mixed the rounds are.
-FAR = 1.25
 # A planned rate was kept if so much of it was answered.
 KEPT = 0.95
 # Other programs that took more than this share of the cores were in the way.
 DISTURBED = 0.10
 # Starting takes its time: a crowd of which so much is served at once is served together.
 ALL = 0.75
+# Who serves one after the other makes a staircase if each step takes at least so long:
+# below that it is starting, and not waiting, that takes the time.
+STEP = 0.005
 # Whoever gets less of its fair share than this is talked about.
 UNFAIR = 0.5
 
@@ -48,7 +50,7 @@ def verdict(result: Result) -> list[str]:
         ]
         if counts:
             said += _about(result, task, counts)
-    if any(cell.rounds for cell in result.cells):
+    if any(one.messages for cell in result.cells for one in cell.rounds):
         said += _limits(result)
     return said
 
@@ -93,19 +95,14 @@ def _troubles(result: Result) -> list[str]:
     if not result.complete:
         said.append("This was not run to its end; what is missing was not measured.")
     wrong: dict[str, int] = {}
-    failed: dict[tuple[str, str], list[str]] = {}
     for cell in result.cells:
-        where = f"{clean(cell.task)} ({cell.connections:,})"
         for one in cell.rounds:
             if number := one.errors.get("wrong"):
                 wrong[cell.subject] = wrong.get(cell.subject, 0) + number
-        if cell.failure:
-            reason = clean(cell.failure).rstrip(".")
-            failed.setdefault((clean(cell.subject), reason), []).append(where)
     for name, number in wrong.items():
         replies = count(number, "wrong reply", "wrong replies")
         said.append(f"{clean(name)} gave {replies}: what came back was not what had to come.")
-    said += [f"{name} in {listed(where)}: {why}." for (name, why), where in failed.items()]
+    said += failures.sentences(result)
     for task in result.tasks:
         for connections in result.connections(task.name):
             said += _errors(task, connections, _rows(result, task, connections))
@@ -114,15 +111,25 @@ def _troubles(result: Result) -> list[str]:
 
 def _errors(task: Task, connections: int, rows: list[_Row]) -> list[str]:
     said = []
+    all_failed: dict[str, list[str]] = {}
     for row in rows:
         kinds = {kind: number for kind, number in row.all.errors.items() if kind != "wrong"}
-        if kinds:
-            listed_ = listed(f"{number:,} {clean(kind)}" for kind, number in kinds.items())
-            of = row.all.messages + sum(row.all.errors.values())
-            said.append(
-                f"{_where(task, connections)}: {row.name} met errors: {listed_}, "
-                f"of {count(of, 'message')}."
-            )
+        if not kinds:
+            continue
+        if not row.all.messages:
+            names = listed(map(clean, sorted(row.all.errors)))
+            all_failed.setdefault(names, []).append(row.name)
+            continue
+        listed_ = listed(f"{number:,} {clean(kind)}" for kind, number in kinds.items())
+        of = row.all.messages + sum(row.all.errors.values())
+        said.append(
+            f"{_where(task, connections)}: {row.name} met errors: {listed_}, "
+            f"of {count(of, 'message')}."
+        )
+    said += [
+        f"{_where(task, connections)}: every message failed on {listed(names)} ({kinds_})."
+        for kinds_, names in all_failed.items()
+    ]
     return said
 
 
@@ -209,7 +216,8 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
         value = measure.of(alone[0].cell, alone[0].all)
         if value is None:
             return []
-        return [f"{where}: {alone[0].name}: {_told(task, measure, value)}."]
+        told = _told(task, measure, value, "at least " if alone[0].all.bound else "")
+        return [f"{where}: {alone[0].name}: {told}."]
     names = [race.best.name, *(row.name for row in race.equal)]
     fewest = min(len(row.cell.rounds) for row in (race.best, *race.equal))
     if fewest < 2 and race.equal:
@@ -225,16 +233,24 @@ def _compared(where: str, task: Task, rows: list[_Row], measure: Measure) -> lis
                 f"({race.best.name}: {told}); more of them may tell."
             ]
         return [f"{where}: no difference between {listed(names)}, {told}."]
-    # Who could not be driven to the end may be ahead of whom we see in front.
-    praise = "leads where that can be told" if race.unknown else f"is {_praise(measure)}"
-    text = f"{where}: {race.best.name} {praise}, {_told(task, measure, race.value, at_least)}"
-    if race.equal:
-        unsure = _unsure(race, measure)
-        said = []
-        if equal := [row.name for row in race.equal if row not in unsure]:
-            said.append(f"no difference to {listed(equal)}")
-        if unsure:
-            said.append(f"too uneven to be told from {listed(row.name for row in unsure)}")
+    unsure = _unsure(race, measure)
+    equal = [row.name for row in race.equal if row not in unsure]
+    first = [race.best.name, *equal]
+    if race.unknown:
+        # Who could not be driven to the end may be ahead of whom we see in front.
+        praise = f"{'lead' if equal else 'leads'} where that can be told"
+    elif race.equal:
+        # None of several that do not differ is the fastest.
+        praise = "are in front" if equal else "is in front"
+    else:
+        praise = f"is {_praise(measure)}"
+    text = f"{where}: {listed(first)} {praise}, {_told(task, measure, race.value, at_least)}"
+    said = []
+    if equal:
+        said.append("no difference between them")
+    if unsure:
+        said.append(f"too uneven to be told from {listed(row.name for row in unsure)}")
+    if said:
         text += f" ({'; '.join(said)})"
     text += f"; {at_least}{_ratios(race.worse)}"
     if race.unknown:
@@ -302,17 +318,22 @@ def _over_counts(result: Result, task: Task, counts: list[int]) -> list[str]:
         race = _race(rows, rate)
         if race is None or (not race.worse) or race.unknown:
             continue
-        names = listed([race.best.name, *(row.name for row in race.equal)])
-        leaders.append((one, names))
+        first = [race.best.name, *(row.name for row in race.equal)]
+        told = len(first) + len(race.worse)
+        if len(rows) == told and len(first) > max(len(race.worse), 1):
+            text = f"all but {listed(row.name for row, _ in race.worse)} are level"
+        else:
+            text = f"{listed(first)} {'is' if len(first) == 1 else 'are'} in front"
+        leaders.append((one, text))
     if leaders:
         parts: list[tuple[str, list[str]]] = []
-        for one, names in leaders:
-            if parts and parts[-1][0] == names:
+        for one, text in leaders:
+            if parts and parts[-1][0] == text:
                 parts[-1][1].append(f"{one:,}")
             else:
-                parts.append((names, [f"{one:,}"]))
-        text = "; ".join(f"{names} with {listed(at)}" for names, at in parts)
-        said.append(f"{clean(task.name)} with fewer connections, in front: {text}.")
+                parts.append((text, [f"{one:,}"]))
+        text = "; ".join(f"with {listed(at)}, {who}" for who, at in parts)
+        said.append(f"{clean(task.name)} with fewer connections: {text}.")
     return said + _falling(result, task, counts)
 
 
@@ -343,19 +364,33 @@ def _falling(result: Result, task: Task, counts: list[int]) -> list[str]:
 
 def _unserved(result: Result, task: Task, counts: list[int]) -> list[str]:
     found: dict[str, list[tuple[int, int]]] = {}
+    none: dict[int, list[str]] = {}
+    own = result.handler.get("name")
+    erred = set()
     for connections in counts:
         for row in _rows(result, task, connections):
-            if row.all.unserved:
+            if row.all.errors:
+                erred.add(row.name)
+            if row.all.messages and row.all.unserved:
                 found.setdefault(row.name, []).append((row.all.unserved, connections))
-    said = []
+            elif not row.all.messages and not row.all.errors:
+                # If there were errors, they have been told.
+                none.setdefault(connections, []).append(row.name)
+    said = [
+        f"{_where(task, connections)}: nobody had a reply in a whole round on {listed(names)}"
+        f"{' (a handler that returns None sends none)' if task.handler == own else ''}."
+        for connections, names in none.items()
+    ]
     for name, pairs in found.items():
         served = listed(f"{all_ - left:,} of {all_:,}" for left, all_ in pairs)
         subject = next((one for one in result.subjects if clean(one.name) == name), None)
-        how = "had no reply"
-        if subject is not None and subject.model == "single":
-            how = "waited in the backlog"
+        how = "had no reply by the end of the round"
+        if name in erred:
+            how = "had errors, or no reply by the end of the round"
+        elif subject is not None and subject.model == "single":
+            how = "waited in the backlog to the end of the round"
         said.append(
-            f"{clean(task.name)}: {name} served {served}; the others {how} to the end, and its "
+            f"{clean(task.name)}: {name} served {served}; the others {how}, and its "
             "other figures are of those whom it served."
         )
     return said
@@ -386,7 +421,7 @@ def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[st
     if short:
         reached = listed(
             f"{row.name} ({few(row.all.per_second.median)}"
-            f"{', the load generator was at its end' if row.all.bound else ''})"
+            f"{', the load generator was late' if row.all.bound else ''})"
             for row in short
             if row.all.per_second is not None
         )
@@ -402,6 +437,11 @@ def _open_loop(where: str, task: Task, rate: float, rows: list[_Row]) -> list[st
             said.append(f"{where}: {names} kept up with the plan{with_}.")
         elif measure:
             said += _compared(where, task, kept, measure)
+        else:
+            said.append(
+                f"{where}: {names} kept up with the plan; the messages are too few for a "
+                "percentile to be compared, so measure longer."
+            )
     return said + _hidden_by_a_loop(where, rows)
 
 
@@ -470,12 +510,12 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
     said = []
     if ways["one"] and connections > 2:
         names = listed(row.name for row in ways["one"])
-        last = median(_finished(row) for row in ways["one"])
-        each = last / connections
+        soon, last = (end(_finished(row) for row in ways["one"]) for end in (min, max))
         one_by_one = "serves one after the other" if len(ways["one"]) == 1 else "serve one by one"
         said.append(
             f"{where}: {names} {one_by_one}, a staircase: the last has its reply after "
-            f"{duration(last)}, which is {connections} times {duration(each)}."
+            f"{_from_to(soon, last)}, which is {connections} times "
+            f"{_from_to(soon / connections, last / connections)}."
         )
     if ways["some"]:
         some = listed(
@@ -487,10 +527,10 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
         names = listed(row.name for row in ways["all"])
         soon, last = (end(_finished(row) for row in ways["all"]) for end in (min, max))
         verb = "serves" if len(ways["all"]) == 1 else "serve"
-        after = duration(last)
-        if last > (1 + SMALL_OF_FEW) * soon:
-            after = f"{duration(soon)} to {after}"
-        text = f"{where}: {names} {verb} all together: everybody has a reply after {after}"
+        text = (
+            f"{where}: {names} {verb} all together: everybody has a reply after "
+            f"{_from_to(soon, last)}"
+        )
         slow = [row for row in ways["one"] if all(_differs(row, other) for other in ways["all"])]
         if slow:
             ratio = min(_finished(row) for row in slow) / last
@@ -501,24 +541,46 @@ def _crowd(where: str, rows: list[_Row], connections: int) -> list[str]:
             if not any(row in rows_ for rows_ in ways.values()):
                 said.append(
                     f"{where}: on {row.name} the last has its reply after "
-                    f"{duration(_finished(row))}; what it did meanwhile is not known."
+                    f"{duration(_finished(row))}; how many it served at a time was not to be "
+                    "seen."
                 )
         return said
     race = _race(able, MEASURES["finished"])
     if race is None:
-        return []
-    first = [race.best.name, *(row.name for row in race.equal)]
+        return [
+            f"{where}: {row.name}: the last has its reply after {duration(_finished(row))}."
+            for row in able
+        ]
+    if min(len(row.cell.rounds) for row in (race.best, *race.equal)) < 2 and race.equal:
+        return [f"{where}: one round tells nothing about differences."]
+    unsure = _unsure(race, MEASURES["finished"])
+    first = [race.best.name, *(row.name for row in race.equal if row not in unsure)]
+    uneven = listed(row.name for row in unsure) if unsure else ""
+    if not race.worse and uneven:
+        return [
+            f"{where}: {listed([*first, uneven])} cannot be told apart, so uneven are the rounds; "
+            "more of them may tell."
+        ]
     if not race.worse:
+        last = max(_finished(row) for row in (race.best, *race.equal))
         return [
             f"{where}: no difference between {listed(first)}: the last has its reply after "
-            f"{duration(race.value)}."
+            f"{_from_to(race.value, last)}."
         ]
     behind = listed(f"{times(ratio)} times as long on {row.name}" for row, ratio in race.worse)
     verb = "is" if len(first) == 1 else "are"
     return [
         f"{where}: {listed(first)} {verb} the first to have served everybody, after "
-        f"{duration(race.value)}; it takes {behind}."
+        f"{duration(race.value)}; it takes {behind}"
+        f"{f' (too uneven to be told: {uneven})' if uneven else ''}."
     ]
+
+
+def _from_to(low: float, high: float) -> str:
+    """Give one time, or two if they lie apart."""
+    if high <= (1 + SMALL_OF_FEW) * low:
+        return duration(high)
+    return f"{duration(low)} to {duration(high)}"
 
 
 def _finished(row: _Row) -> float:
@@ -533,7 +595,8 @@ def _differs(row: _Row, other: _Row) -> bool:
 def _at_once(row: _Row) -> tuple[float, int] | None:
     """Give how many were served at once while anybody was: on average, and at most.
 
-    None where nobody saw that, or where most of the time went elsewhere.
+    None where nobody saw that, or where most of the time went elsewhere, or where the
+    handler takes so little that nobody waits for it.
     """
     seen = [_service(one) for one in row.cell.timeline]
     pairs = [pair for pair in seen if pair is not None]
@@ -541,7 +604,7 @@ def _at_once(row: _Row) -> tuple[float, int] | None:
         return None
     span = max(end for _, end in pairs) - min(begin for begin, _ in pairs)
     served = sum(end - begin for begin, end in pairs)
-    if span <= 0 or served < span / 2:
+    if served < span / 2 or median(end - begin for begin, end in pairs) < STEP:
         return None
     # At the same moment one ends before another begins.
     steps = sorted([(begin, 1) for begin, _ in pairs] + [(end, -1) for _, end in pairs])
@@ -606,7 +669,9 @@ def _limits(result: Result) -> list[str]:
     elif False in ways:
         said.append(
             "Where a rate was planned, clients asked by the clock (an open loop) and latency "
-            "counts from the planned moment, so that stalls are seen in full."
+            "counts from the planned moment, so that stalls are seen in full. The moments come "
+            "by chance, as many in a second as the rate on average (a Poisson process), and so "
+            "a short round has a few more or fewer."
         )
     return said
 
@@ -618,7 +683,10 @@ def _machine(result: Result) -> list[str]:
     said = []
     if isinstance(cores, int):
         text = f"Servers and load shared {count(cores, 'core')}"
-        if known.get("pinned"):
+        if result.kind == "bench":
+            # The server may be elsewhere.
+            text = f"The load had {count(cores, 'core')}"
+        elif known.get("pinned"):
             text = f"{count(cores, 'core')}, with servers and load pinned to their own"
         elif cores == 1:
             text += ", so no model could compute on several"
@@ -630,7 +698,9 @@ def _machine(result: Result) -> list[str]:
     elif others and max(others) > DISTURBED:
         said.append(f"Other programs took up to {share(max(others))} of the cores meanwhile.")
     load = known.get("load")
-    if isinstance(load, int | float) and isinstance(cores, int) and load > cores / 2:
+    # It lags a minute behind: if the rounds were left alone, it tells of what is over.
+    quiet = others and max(others) <= DISTURBED
+    if isinstance(load, int | float) and isinstance(cores, int) and load > cores / 2 and not quiet:
         said.append(f"The machine was busy before it began (load {load:.1f}): repeat it in peace.")
     return said
 
@@ -643,6 +713,7 @@ def changes(result: Result, baseline: Result) -> list[str]:
     said = [*_other_machine(result, baseline)]
     same: dict[tuple[str, int], list[str]] = {}
     unknown: dict[tuple[str, int], list[str]] = {}
+    planned: dict[str, dict[tuple[str, int], list[str]]] = {}
     found = 0
     for cell in result.cells:
         before = baseline.cell(cell.subject, cell.task, cell.connections)
@@ -658,6 +729,10 @@ def changes(result: Result, baseline: Result) -> list[str]:
                 when = "now" if before.rounds else "in the baseline"
                 said.append(f"{where}: nothing to compare; {when}: {reason}.")
             continue
+        if why := _other_plan(task, baseline):
+            places = planned.setdefault(why, {})
+            places.setdefault((task.name, cell.connections), []).append(name)
+            continue
         changed, told = _changed(task, cell, before)
         if changed:
             said.append(f"{where}: {'; '.join(changed)}.")
@@ -665,8 +740,10 @@ def changes(result: Result, baseline: Result) -> list[str]:
             kind = same if told else unknown
             kind.setdefault((task.name, cell.connections), []).append(name)
     said += [f"{where}: no difference." for where in _together(same)]
+    for why, places in planned.items():
+        said += [f"{where}: cannot be compared, since {why}." for where in _together(places)]
     said += [
-        f"{where}: cannot be told (one round, or the load generator was at its end)."
+        f"{where}: cannot be told (one round, uneven rounds, or the load generator at its end)."
         for where in _together(unknown)
     ]
     if not found:
@@ -675,6 +752,17 @@ def changes(result: Result, baseline: Result) -> list[str]:
             "connections are the same."
         )
     return said
+
+
+def _other_plan(task: Task, baseline: Result) -> str:
+    before = next((one for one in baseline.tasks if one.name == task.name), task)
+    if before.rate == task.rate:
+        return ""
+    old, new = (
+        "none" if rate is None else f"{few(rate)} messages a second"
+        for rate in (before.rate, task.rate)
+    )
+    return f"the baseline had another rate planned ({old}; now {new})"
 
 
 def _together(found: dict[tuple[str, int], list[str]]) -> list[str]:
@@ -711,6 +799,9 @@ def _changed(task: Task, cell: Cell, before: Cell) -> tuple[list[str], bool]:
             continue
         changed = abs(value - old) > SMALL_OF_FEW * max(value, old) if once else differ(own, other)
         if measure.name == "throughput" and _hides(changed, now, then, value > old):
+            continue
+        if not changed and not once and not 1 / FAR < value / old < FAR:
+            # It may well have changed: only, the rounds do not show it.
             continue
         told = True
         if changed:
@@ -750,10 +841,14 @@ def _other_machine(result: Result, baseline: Result) -> list[str]:
 
 # Below this a wait is no wait: it is what the scheduler makes of a call.
 NO_WAIT = 0.0002
-# Computing so long, other conversations notice.
-HEAVY = 0.001
+# Computing so long, a second process is worth having; and so long, others notice.
+LIGHT, HEAVY = 0.0002, 0.001
 # What `pool` has if nobody says otherwise.
 POOL_THREADS: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
+# Threads of a server that serve nobody.
+OTHER_THREADS = 8
+# So many at once that it limits nothing.
+ANY = 10**9
 
 
 def recommend(result: Result) -> list[str]:
@@ -761,7 +856,8 @@ def recommend(result: Result) -> list[str]:
 
     The rule: a thread is kept for as long as a message takes, so there must be as many
     as messages a second times seconds a message; and no process computes longer than a
-    second in a second.
+    second in a second. What was measured of it limits what is worked out: a message
+    costs no more than it did under load, and no model does less than it did.
     """
     known = _known(result.handler)
     if known is None:
@@ -769,16 +865,98 @@ def recommend(result: Result) -> list[str]:
     name, wait, cpu, asynchronous, keeps_worker = known
     cores = result.environment.get("cores_usable", result.environment.get("cores"))
     cores = cores if isinstance(cores, int) and cores > 0 else 1
-    said = [_profile(name, wait, cpu)]
+    if _failed(result, result.handler.get("name")):
+        return ["Nothing is advised: most messages to your handler failed, as told above."]
+    seen = _seen(result)
+    cost = _Cost(wait, min(cpu, seen.cpu), seen)
+    said = [_profile(name, cost)]
     if keeps_worker:
-        return said + _kept(wait, cpu, cores)
+        return said + _kept(cost, cores)
     if asynchronous:
-        return said + _asynchronous(wait, cpu, cores)
-    if cpu >= HEAVY and cpu > wait:
-        return said + _computing(wait, cpu, cores)
+        return said + _asynchronous(cost, cores)
+    if cost.cpu >= LIGHT and cost.cpu > wait:
+        return said + (_computing if cost.cpu >= HEAVY else _between)(cost, cores)
     if wait >= NO_WAIT:
-        return said + _waiting(wait, cpu, cores)
-    return said + _quick(cpu, cores)
+        return said + _waiting(cost, cores)
+    return said + _quick(cost, cores)
+
+
+@dataclass
+class _Seen:
+    """What the handler was seen to do under load."""
+
+    # CPU seconds of a message, at most.
+    cpu: float
+    # The most messages a second, by model.
+    rates: dict[str, float]
+
+
+# Whose messages are all computed in one process.
+_ONE_PROCESS = ("single", "thread", "pool", "loop", "aio")
+
+
+def _failed(result: Result, handler: object) -> bool:
+    """Tell whether most messages failed wherever the handler was measured."""
+    tasks = {one.name for one in result.tasks if one.handler == handler}
+    cells = [cell for cell in result.cells if cell.rounds and cell.task in tasks]
+    all_ = [figures(cell) for cell in cells]
+    return bool(all_) and all(sum(one.errors.values()) > one.messages for one in all_)
+
+
+def _seen(result: Result) -> _Seen:
+    seen = _Seen(math.inf, {})
+    models = {one.name: one.model for one in result.subjects}
+    tasks = {one.name: one for one in result.tasks}
+    for cell in result.cells:
+        task, model = tasks.get(cell.task), models.get(cell.subject)
+        if task is None or model is None or task.way not in (TALK, CHURN) or task.stops:
+            continue
+        found = figures(cell)
+        if task.handler != result.handler.get("name") or found.errors or not found.messages:
+            continue
+        if found.cpu is not None:
+            seen.cpu = min(seen.cpu, found.cpu.median / 1000)
+        if found.per_second is not None:
+            rate = found.per_second.median
+            if model == "pool" and (found.threads or 0) > POOL_THREADS + OTHER_THREADS:
+                # It is not the pool that we speak of.
+                model = ""
+            seen.rates[model] = max(seen.rates.get(model, 0.0), rate)
+            if model in _ONE_PROCESS and rate:
+                seen.cpu = min(seen.cpu, 1 / rate)
+    return seen
+
+
+@dataclass
+class _Cost:
+    """What a message costs."""
+
+    wait: float
+    cpu: float
+    seen: _Seen
+
+    def rate(self, at_once: int, processes: int = 1) -> float:
+        """Give how many a second so many at once can be, in so many processes."""
+        each = self.wait + self.cpu
+        by_workers = at_once / each if each > 0 else math.inf
+        # The interpreter lock lets one thread of a process compute.
+        by_lock = processes / self.cpu if self.cpu > 0 else math.inf
+        return min(by_workers, by_lock)
+
+    def rated(self, at_once: int, *models: str, processes: int = 1) -> str:
+        """Say it, of models: it is never less than they were seen to do."""
+        rate = self.rate(at_once, processes)
+        seen = max((self.seen.rates.get(one, 0.0) for one in models), default=0.0)
+        # Two digits: it is a rule, and no measurement.
+        rate = float(f"{rate:.2g}")
+        if rate < seen:
+            return f"up to {few(seen)} messages a second"
+        return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
+
+    @property
+    def computed(self) -> str:
+        """Say what one process computes."""
+        return self.rated(ANY, *_ONE_PROCESS)
 
 
 def _known(handler: dict[str, Any]) -> tuple[str, float, float, bool, bool] | None:
@@ -794,72 +972,56 @@ def _known(handler: dict[str, Any]) -> tuple[str, float, float, bool, bool] | No
     return shown, float(wait), float(cpu), handler["asynchronous"], handler["keeps_worker"]  # type: ignore[arg-type]  # numbers: see above
 
 
-def _profile(name: str, wait: float, cpu: float) -> str:
+def _profile(name: str, cost: _Cost) -> str:
     who = f"Your handler {name}" if name else "Your handler"
-    waits = f"waits {brief(wait)}" if wait >= NO_WAIT else "waits for nothing"
-    return f"{who} {waits} and computes {_short(cpu)} for each message."
+    waits = f"waits {brief(cost.wait)}" if cost.wait >= NO_WAIT else "waits for nothing"
+    return f"{who} {waits} and computes {_short(cost.cpu)} for each message."
 
 
 def _short(seconds: float) -> str:
     return brief(seconds) if seconds else "next to nothing"
 
 
-def _rate(wait: float, cpu: float, at_once: int, processes: int = 1) -> float:
-    """Give how many a second so many at once can be, in so many processes."""
-    by_workers = at_once / (wait + cpu) if wait + cpu > 0 else float("inf")
-    # The interpreter lock lets one thread of a process compute.
-    by_lock = processes / cpu if cpu > 0 else float("inf")
-    return min(by_workers, by_lock)
-
-
-def _rated(wait: float, cpu: float, at_once: int, processes: int = 1) -> str:
-    rate = _rate(wait, cpu, at_once, processes)
-    # Two digits: it is a rule, and no measurement.
-    rate = float(f"{rate:.2g}")
-    return f"up to {rate:,.0f} messages a second" if rate >= 10 else f"up to {rate:g} a second"
-
-
-def _waiting(wait: float, cpu: float, cores: int) -> list[str]:
-    each = wait + cpu
-    pool = _rated(wait, cpu, POOL_THREADS)
+def _waiting(cost: _Cost, cores: int) -> list[str]:
+    each = cost.wait + cost.cpu
     said = [
-        f"A pool with {POOL_THREADS} threads serves {pool}. Threads needed are messages a second "
-        f"times {brief(each)}: {_threads_for(each, cpu)}. thread has one for each connection."
+        f"A pool with {POOL_THREADS} threads serves {cost.rated(POOL_THREADS, 'pool')}. Threads "
+        f"needed are messages a second times {brief(each)}: {_threads_for(cost)}. thread has one "
+        "for each connection."
     ]
-    if cpu > 0 and _rate(wait, cpu, 10**9) < 10 * _rate(wait, cpu, POOL_THREADS):
-        text = f"However many threads there are, one process computes {_rated(0, cpu, 1)}"
+    if cost.cpu > 0 and cost.rate(ANY) < 10 * cost.rate(POOL_THREADS):
+        text = f"However many threads there are, one process computes {cost.computed}"
         if cores > 1:
             text += f"; prefork, with a pool in each of {cores} workers, does that on each core"
         said.append(f"{text}.")
     text = (
-        f"loop and aio stall while it blocks: {_rated(wait, cpu, 1)} for all clients together; "
-        "written as async def it would fit aio"
+        f"loop and aio stall while it blocks: {cost.rated(1, 'loop', 'aio')} for all clients "
+        "together; written as async def it would fit aio"
     )
-    said.append(f"{text}, which then serves {_rated(0, cpu, 1)}." if cpu > 0 else f"{text}.")
+    said.append(f"{text}, which then serves {cost.computed}." if cost.cpu > 0 else f"{text}.")
     said.append("single loses everything beyond one client: the others wait until that one leaves.")
     return said
 
 
-def _threads_for(each: float, cpu: float) -> str:
+def _threads_for(cost: _Cost) -> str:
     # An example that the interpreter lock allows.
-    most = _rate(0, cpu, 1)
-    goal = next((one for one in (1000, 100, 10) if one <= most), 1)
-    needed = max(math.ceil(round(goal * each, 6)), 1)
+    goal = next((one for one in (1000, 100, 10) if one <= cost.rate(ANY)), 1)
+    needed = max(math.ceil(round(goal * (cost.wait + cost.cpu), 6)), 1)
     return f"{count(needed, 'thread')} for {goal:,}"
 
 
-def _computing(wait: float, cpu: float, cores: int) -> list[str]:
-    one = _rated(0, cpu, 1)
+def _computing(cost: _Cost, cores: int) -> list[str]:
     if cores == 1:
         return [
-            f"It computes, and there is one core: {one} is the end on every model. thread and "
-            "pool keep short questions answered meanwhile; loop and aio do not.",
+            f"It computes, and there is one core: {cost.computed} is the end on every model. "
+            "thread and pool keep short questions answered meanwhile; loop and aio do not.",
         ]
     said = [
-        f"It computes, and one process computes {one}, however many threads it has: prefork with "
-        f"{cores} workers does {_rated(wait, cpu, 10**6, cores)} on {cores} cores."
+        f"It computes, and one process computes {cost.computed}, however many threads it has: "
+        f"prefork with {cores} workers does {cost.rated(ANY, 'prefork', processes=cores)} on "
+        f"{cores} cores."
     ]
-    if cpu >= 4 * HEAVY:
+    if cost.cpu >= 4 * HEAVY:
         said.append(
             "fork does nearly as much where connections are few and long; a process for each "
             "connection costs about a millisecond."
@@ -873,10 +1035,22 @@ def _computing(wait: float, cpu: float, cores: int) -> list[str]:
     return said
 
 
-def _quick(cpu: float, cores: int) -> list[str]:
+def _between(cost: _Cost, cores: int) -> list[str]:
+    if cores == 1:
+        return _quick(cost, cores)
+    return [
+        f"It only computes, and one process computes {cost.computed} on any model: if that is "
+        "enough, loop or aio do it with the least of everything, and each client waits "
+        f"{brief(cost.cpu)} for each that is before it.",
+        f"If it is not, prefork is worth its processes: with {cores} workers it does "
+        f"{cost.rated(ANY, 'prefork', processes=cores)} on {cores} cores.",
+    ]
+
+
+def _quick(cost: _Cost, cores: int) -> list[str]:
     said = [
         "It needs no thread of its own, and threads only add switching: loop or aio"
-        + (f" ({_rated(0, cpu, 1)}, as far as the handler goes)." if cpu > 0 else ".")
+        + (f" ({cost.computed}, as far as the handler goes)." if cost.cpu > 0 else ".")
     ]
     if cores > 1:
         said.append(
@@ -885,29 +1059,29 @@ def _quick(cpu: float, cores: int) -> list[str]:
     return said
 
 
-def _asynchronous(wait: float, cpu: float, cores: int) -> list[str]:
+def _asynchronous(cost: _Cost, cores: int) -> list[str]:
     said = [
         "It is asynchronous, which is for aio: all conversations wait at once in one thread"
-        + (f", {_rated(0, cpu, 1)}." if cpu > 0 else ".")
+        + (f", {cost.computed}." if cost.cpu > 0 else ".")
     ]
-    if cpu >= HEAVY:
+    if cost.cpu >= HEAVY:
         more = f"; prefork with aio in each of {cores} workers uses all cores" if cores > 1 else ""
-        said.append(f"While it computes {brief(cpu)}, nobody else is answered{more}.")
+        said.append(f"While it computes {brief(cost.cpu)}, nobody else is answered{more}.")
     elif cores > 1:
         said.append(f"Beyond one core: prefork with aio in each of {cores} workers.")
     said.append("The other models await nothing, and refuse it.")
     return said
 
 
-def _kept(wait: float, cpu: float, cores: int) -> list[str]:
+def _kept(cost: _Cost, cores: int) -> list[str]:
     said = [
         "A socketserver handler class keeps its thread for the whole conversation: thread, or a "
         f"pool with as many threads as connections at once (--threads; {POOL_THREADS} if nothing "
         "is said)."
     ]
-    if cpu >= HEAVY and cpu > wait and cores > 1:
+    if cost.cpu >= HEAVY and cost.cpu > cost.wait and cores > 1:
         said.append(
-            f"It computes, too, and threads share one core ({_rated(0, cpu, 1)}); fork, and "
+            f"It computes, too, and threads share one core ({cost.computed}); fork, and "
             f"prefork with {cores} workers, use {cores} cores."
         )
     said.append("loop and aio cannot serve it, and single serves one client at a time.")

@@ -132,7 +132,7 @@ WORKLOADS = {
         Workload(
             "mixed",
             "clients with short questions, beside 2 with long ones",
-            "for 50 ms of CPU",
+            "of 50 ms of CPU each",
             "work",
             (Clients(20, TALK, (b"0",)), Clients(2, CHURN, (b"50",), measured=False)),
             seconds=0.5,

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from echoframe.compare.drawings import Sheet
+from echoframe.compare.drawings import Drawing, Sheet
 from echoframe.compare.figures import Spread, figures
-from echoframe.compare.page import numbers_of, render
+from echoframe.compare.page import _whole_rows, numbers_of, render
 from echoframe.compare.result import Result
 from echoframe.errors import SettingError
 
@@ -219,6 +219,29 @@ def test_a_result_with_nothing_in_it_is_a_page_too(empty: Result) -> None:
     pytest.importorskip("plotly", reason="pages need plotly: pip install 'echoframe[report]'")
     page = Page(render([empty]))
     assert page.data("figures")["runs"][0]["cells"] == []
+
+
+def test_what_many_models_refuse_stands_once_in_each_place() -> None:
+    pytest.importorskip("plotly", reason="pages need plotly: pip install 'echoframe[report]'")
+    result = made_up()
+    refused = result.subjects[0].name
+    for cell in result.cells:
+        if cell.subject == refused:
+            cell.rounds, cell.failure = [], "it awaits nothing"
+    page = Page(render([result]))
+    words = "".join(page.words)
+    # At a glance, and in the list of what went wrong; the drawings have their own.
+    assert words.count("it awaits nothing") == 2
+
+
+def test_no_drawing_leaves_half_a_row_empty() -> None:
+    def laid(*wide: bool) -> list[bool]:
+        return _whole_rows([Drawing("bars", "", "", [], wide=one) for one in wide])
+
+    assert laid(False, True) == [True, True]
+    assert laid(False, False, True) == [False, False, True]
+    assert laid(True, False, False) == [True, False, False]
+    assert laid(False, False, False) == [False, False, True]
 
 
 def test_where_plotly_is_missing_its_install_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from echoframe.compare.result import Cell, Result, Subject
+from echoframe.compare.result import Cell, Result, Subject, Task
 from echoframe.compare.terminal import LEAST_WIDTH, render
 
-from .samples import CHURN, ECHO, IDLE, WAIT, crowd, five, measured, result, rounds
+from .samples import CHURN, DRAIN, ECHO, IDLE, RATED, WAIT, crowd, five, measured, result, rounds
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -87,6 +87,14 @@ def test_without_psutil_the_columns_are_replaced_by_the_way_to_get_them() -> Non
     assert "memory\n" not in text
     assert "PSS" not in text
     assert "pip install" not in render([both()], 120)
+    # It is there, or would see nothing: of a server that runs elsewhere, or has ended.
+    made = result(Cell("loop", "echo", 50, five(10)))
+    made.environment["psutil"] = "7.0"
+    assert "pip install" not in render([made], 120)
+    made.kind, made.environment["psutil"] = "bench", None
+    assert "pip install" not in render([made], 120)
+    made = result(Cell("loop", "drain", 50, five(10)), tasks=[DRAIN])
+    assert "pip install" not in render([made], 120)
     # Nothing was measured, so nothing is known of psutil.
     assert "pip install" not in render([result(Cell("loop", "echo", 50))], 120)
 
@@ -106,6 +114,71 @@ def test_a_server_that_was_not_measured_has_its_reason_in_its_row() -> None:
         Cell("loop", "echo", 50, five(10)), Cell("fork", "echo", 50, failure="it has died")
     )
     assert line_of(render([made], 80), "fork") == "fork  it has died"
+
+
+def test_what_many_models_refuse_is_no_row() -> None:
+    names = ("single", "thread", "fork")
+    cells = [Cell(name, "echo", 50, failure="the model awaits nothing") for name in names]
+    text = render([result(Cell("aio", "echo", 50, five(10)), *cells)], 80)
+    assert "Not measured: single, thread and fork." in text
+    assert "awaits" not in text
+
+
+def test_a_workload_without_figures_is_a_sentence_and_no_table() -> None:
+    late = [Cell("loop", task, 50, failure="the time was up") for task in ("churn", "idle")]
+    made = result(Cell("loop", "echo", 50, five(10)), *late, tasks=[ECHO, CHURN, IDLE])
+    text = render([made], 80)
+    assert "Nothing was measured in churn and idle." in text
+    assert "churn:" not in text
+
+
+def test_an_address_alone_is_whole_and_has_no_bar() -> None:
+    text = render([result(Cell("tcp://127.0.0.1:17399", "echo", 50, five(10)))], 80)
+    assert "tcp://127.0.0.1:17399  " in text
+    assert "█" not in text
+
+
+def test_who_served_a_few_has_no_bar_and_is_said_to() -> None:
+    made = result(
+        Cell("single", "echo", 50, five(46_900, unserved=49)), Cell("loop", "echo", 50, five(9_000))
+    )
+    text = render([made], 80)
+    assert "█" not in line_of(text, "single")
+    assert "█" in line_of(text, "loop")
+    assert "single: its figures are of the 1 client of 50 that it served." in text
+
+
+def test_a_crowd_of_whom_nobody_was_served_has_no_end() -> None:
+    cells = [crowd(name, 1) for name in ("loop", "aio")]
+    for cell in cells:
+        for one in cell.rounds:
+            one.messages, one.unserved, one.errors = 0, 20, {"ended": 20}
+    text = render([result(*cells, tasks=[WAIT])], 80)
+    assert "until the" not in text
+    assert "█" not in text
+
+
+def test_neighbours_are_named_once() -> None:
+    beside = "beside 2 others"
+    tasks = [
+        Task("mixed", "short questions, beside 2 with long ones", "work", "talk", beside=beside),
+        Task("other", "short questions", "work", "talk", beside=beside),
+    ]
+    made = result(*(Cell("loop", task.name, 20, five(10)) for task in tasks), tasks=tasks)
+    text = render([made], 80)
+    assert "mixed: short questions, beside 2 with long ones, 20 connections" in text
+    assert "other: short questions, beside 2 others, 20 connections" in text
+
+
+def test_a_plan_that_was_not_kept_is_not_the_generators_end() -> None:
+    text = render([result(Cell("loop", "rated", 50, five(4_840, bound=True)), tasks=[RATED])], 80)
+    assert "could not keep to its plan" in text
+    assert "at its end" not in text
+
+
+def test_kinds_of_errors_are_explained_once() -> None:
+    cells = [Cell(name, "echo", 50, five(10, errors={"ended": 1})) for name in ("loop", "aio")]
+    assert render([result(*cells)], 80).count("ended: the server hung up before") == 1
 
 
 def test_what_the_generator_could_not_drive_is_marked_and_explained() -> None:
@@ -156,7 +229,7 @@ def test_an_axis_of_connections_is_a_matrix() -> None:
     text = render([result(*cells)], 120)
     assert line_of(text, "loop").split()[1:4] == ["200", "2,000", "20,000"]
     assert line_of(text, "thread").split()[1:4] == ["–", "1,000", "10,000"]
-    assert "thread with 1 connection: it has died." in text
+    assert "– not measured, or too few messages" in text
     assert "With 100 connections:" in text
     assert "p99, by connections" in text
     assert "p99, by connections" not in render([result(*cells)], LEAST_WIDTH)
@@ -176,6 +249,14 @@ def test_several_results_stand_side_by_side_with_their_ratio() -> None:
     assert line_of(text, "thread").split()[:4] == ["thread", "10,000", "10,100", "×1.01="]
     assert line_of(text, "loop").split()[:4] == ["loop", "20,000", "30,000", "×1.50"]
     assert "= the rounds show no difference." in text
+
+
+def test_a_ratio_that_uneven_rounds_do_not_show_is_not_called_equal() -> None:
+    one = result(Cell("loop", "echo", 50, rounds(5_000, 10_000, 30_000)))
+    other = result(Cell("loop", "echo", 50, rounds(8_000, 20_000, 21_000)))
+    text = render([one, other], 80)
+    assert "×2.00?" in line_of(text, "loop")
+    assert "? the rounds are too few, or too uneven" in text
 
 
 def test_what_only_one_result_has_is_a_dash_in_the_other() -> None:

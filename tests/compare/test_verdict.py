@@ -71,9 +71,12 @@ def test_those_equal_to_the_best_are_named_with_it() -> None:
         Cell("aio", "echo", 50, five(20_100)),
         Cell("loop", "echo", 50, five(20_000)),
     )
-    assert "aio is fastest, 20,100 messages a second (no difference to loop); 2.0 times thread" in (
-        about("echo", made)
+    said = about("echo", made)
+    assert (
+        "aio and loop are in front, 20,100 messages a second (no difference between them)" in said
     )
+    assert "2.0 times thread" in said
+    assert "fastest" not in said
 
 
 def test_one_round_tells_nothing_about_differences() -> None:
@@ -153,8 +156,15 @@ def test_an_axis_is_told_at_its_end_and_who_leads_before() -> None:
     )
     text = " ".join(verdict(made))
     assert "echo with 100 connections: loop is fastest" in text
-    assert "echo with fewer connections, in front: single with 1." in text
+    assert "echo with fewer connections: with 1, single is in front." in text
     assert "thread loses 30 % from 1 to 100" in text
+
+
+def test_where_most_are_level_those_behind_are_named() -> None:
+    cells = [Cell(name, "echo", 1, five(10_000)) for name in ("pool", "fork", "loop")]
+    cells += [Cell("aio", "echo", 1, five(5_000)), Cell("aio", "echo", 10, five(5_000))]
+    said = " ".join(verdict(result(*cells)))
+    assert "echo with fewer connections: with 1, all but aio are level." in said
 
 
 def test_whose_ratio_is_the_same_share_it() -> None:
@@ -173,12 +183,17 @@ def test_who_leads_with_several_numbers_is_said_once() -> None:
         for count in (1, 10, 100)
     ]
     text = " ".join(verdict(result(*cells)))
-    assert "echo with fewer connections, in front: loop with 1 and 10." in text
+    assert "echo with fewer connections: with 1 and 10, loop is in front." in text
 
 
 def test_one_server_alone_has_its_figure_told() -> None:
     made = result(Cell("loop", "echo", 50, five(20_000)))
     assert about("echo", made) == ("echo with 50 connections: loop: 20,000 messages a second.")
+
+
+def test_one_server_that_was_held_back_does_at_least_so_much() -> None:
+    made = result(Cell("loop", "echo", 50, five(118_000, bound=True)))
+    assert about("echo", made).endswith("loop: at least 118,000 messages a second.")
 
 
 def test_unfairness_is_told() -> None:
@@ -204,6 +219,47 @@ def test_what_went_wrong_comes_first() -> None:
     assert "thread met errors: 10 reset, of 75,010 messages" in said[3]
     # Wrong replies win nothing, however fast they are.
     assert "loop is fastest" in about("echo", made)
+
+
+def test_the_same_refusal_is_told_once() -> None:
+    why = "'f' is asynchronous, and the model {} waits for nothing; choose the model 'aio'"
+    names = {"single": "'single'", "loop": "'loop'", "prefork": "'pool' (inner of 'prefork')"}
+    cells = [
+        Cell(name, task, 20, failure=why.format(model))
+        for task in ("echo", "churn")
+        for name, model in names.items()
+    ]
+    cells += [Cell("aio", task, 20, five(10)) for task in ("echo", "churn")]
+    said = [one for one in verdict(result(*cells, tasks=[ECHO, CHURN])) if "asynchronous" in one]
+    assert said == [
+        "single, loop and prefork: 'f' is asynchronous, and the model waits for "
+        "nothing; choose the model 'aio'."
+    ]
+
+
+def test_what_there_was_no_time_for_is_told_once() -> None:
+    late = "not measured: the time was up"
+    cells = [
+        Cell(name, "echo", count, [] if late_ else five(10), late if late_ else "")
+        for count in (1, 10, 100)
+        for name, late_ in (("loop", count > 1), ("aio", count > 1))
+    ]
+    assert verdict(result(*cells))[0] == (f"all in echo (10 and 100): {late}.")
+
+
+def test_who_had_a_wrong_reply_had_one() -> None:
+    made = result(
+        Cell("loop", "echo", 50, [Round(1.0, 0, errors={"wrong": 250}, unserved=50)]),
+        Cell("aio", "echo", 50, [Round(1.0, 0, errors={"ended": 654}, unserved=50)]),
+        Cell("single", "echo", 50, [Round(1.0, 0, errors={"ended": 13}, unserved=50)]),
+        Cell("fork", "echo", 50, [Round(1.0, 0, unserved=50)]),
+    )
+    text = " ".join(verdict(made))
+    assert "loop gave 250 wrong replies" in text
+    assert "every message failed on aio and single (ended)" in text
+    assert "nobody had a reply in a whole round on fork." in text
+    for never in ("served 0", "backlog", "whom it served"):
+        assert never not in text
 
 
 def test_a_rate_of_many_errors_is_not_compared() -> None:
@@ -251,6 +307,33 @@ def test_a_crowd_whose_serving_takes_no_time_is_compared_by_its_end() -> None:
     assert "staircase" not in said
 
 
+def test_where_nobody_waits_there_is_no_staircase() -> None:
+    # One after the other, each in 0.4 ms: that is what coming takes.
+    made = result(crowd("fork", 1, each=4e-4), crowd("pool", 1, each=4e-4), tasks=[WAIT])
+    said = about("wait", made)
+    assert "staircase" not in said
+    assert "one by one" not in said
+    assert "no difference between fork and pool: the last has its reply after" in said
+
+
+def test_staircases_of_unlike_steps_are_not_one() -> None:
+    made = result(crowd("single", 1, each=0.02), crowd("loop", 1, each=0.04), tasks=[WAIT])
+    assert "after 401 ms to 802 ms, which is 20 times 20.1 ms to 40.1 ms" in about("wait", made)
+
+
+def test_a_crowd_in_one_round_or_in_uneven_ones_is_not_called_equal() -> None:
+    cells = [crowd("loop", 20, each=1e-4), crowd("fork", 20, each=1e-4)]
+    for cell, seconds in zip(cells, (0.03, 0.52), strict=True):
+        cell.rounds = [Round(seconds, 20)]
+    assert about("wait", result(*cells, tasks=[WAIT])) == (
+        "wait with 20 clients: one round tells nothing about differences."
+    )
+    cells[0].rounds = [Round(seconds, 20) for seconds in (0.03, 0.04, 0.3)]
+    cells[1].rounds = [Round(seconds, 20) for seconds in (0.2, 0.25, 0.26)]
+    said = about("wait", result(*cells, tasks=[WAIT]))
+    assert "loop and fork cannot be told apart" in said
+
+
 def test_work_tells_who_uses_several_cores() -> None:
     made = result(
         Cell("fork", "work", 4, rounds(*[380] * 5, cpu=1.9)),
@@ -292,7 +375,7 @@ def test_who_alone_kept_up_with_the_clock() -> None:
     )
     text = about("rated", made)
     assert "loop kept up with the plan, with a p99 of 1.97 ms" in text
-    assert "single (4,000, the load generator was at its end)" in text
+    assert "single (4,000, the load generator was late)" in text
 
 
 def test_what_a_closed_loop_would_have_hidden_is_told() -> None:
@@ -327,6 +410,18 @@ def test_equal_memory_is_said_to_be() -> None:
     assert "about 20.0 KiB of memory a connection on all" in (
         about("idle", result(*cells, tasks=[IDLE]))
     )
+
+
+def test_a_crowd_alone_has_its_figure_told() -> None:
+    text = about("wait", result(crowd("loop", 20, each=1e-4), tasks=[WAIT]))
+    assert "loop: the last has its reply after" in text
+
+
+def test_a_rate_with_few_messages_says_so() -> None:
+    few = [Round(1.0, 10_000, Histogram.of([0.001])) for _ in range(2)]
+    cells = [Cell(name, "rated", 50, list(few)) for name in ("loop", "thread")]
+    text = about("rated", result(*cells, tasks=[RATED]))
+    assert "loop and thread kept up with the plan; the messages are too few" in text
 
 
 def test_a_foreign_server_in_a_crowd_is_timed_and_not_guessed_about() -> None:
@@ -377,6 +472,13 @@ def test_the_machine_is_part_of_the_verdict() -> None:
     text = " ".join(verdict(made))
     assert "shared 2 cores, and other programs took up to 25 % of them" in text
     assert "load 1.7" in text
+    # The load of a minute ago: nobody was in the way.
+    quiet = copy.deepcopy(made)
+    for one in quiet.cells[0].rounds:
+        one.others = 0.01
+    assert "load 1.7" not in " ".join(verdict(quiet))
+    quiet.kind = "bench"
+    assert "The load had 2 cores, which other programs" in " ".join(verdict(quiet))
     made.environment["cores_usable"] = 1
     assert any("shared 1 core, so no model could" in one for one in verdict(made))
 
@@ -425,6 +527,22 @@ def test_changes_of_a_held_back_server_are_not_guessed() -> None:
     old = result(Cell("loop", "echo", 50, five(20_000)))
     new = result(Cell("loop", "echo", 50, five(10_000, bound=True)))
     assert "cannot be told" in changes(new, old)[0]
+
+
+def test_uneven_rounds_are_no_proof_that_nothing_changed() -> None:
+    old = result(Cell("loop", "echo", 50, rounds(5_000, 10_000, 30_000)))
+    new = result(Cell("loop", "echo", 50, rounds(8_000, 20_000, 21_000)))
+    assert "cannot be told (one round, uneven rounds" in changes(new, old)[0]
+
+
+def test_another_planned_rate_is_the_reason() -> None:
+    old = result(Cell("loop", "rated", 50, five(10_000)), tasks=[RATED])
+    closed = Task("rated", "asked", "echo", "talk")
+    new = result(Cell("loop", "rated", 50, five(20_000, bound=True)), tasks=[closed])
+    assert changes(new, old) == [
+        "rated with 50 connections, loop: cannot be compared, since the baseline had another "
+        "rate planned (10,000 messages a second; now none)."
+    ]
 
 
 def test_another_machine_and_nothing_in_common_are_told() -> None:
@@ -497,6 +615,70 @@ def test_a_quick_handler_is_for_one_thread() -> None:
     assert "loop or aio (up to 50,000 messages a second" in advice(cpu=0.00002)
 
 
+def own(wait: float, cpu: float, *cells: Cell, asynchronous: bool = False) -> str:
+    """What is advised for a handler that was measured, too."""
+    task = Task("echo", "asks again and again", "app:answer", "talk")
+    made = result(*cells, tasks=[task])
+    made.handler = {"name": "app:answer", "wait": wait, "cpu": cpu}
+    made.handler |= {"asynchronous": asynchronous, "keeps_worker": False}
+    return " ".join(recommend(made))
+
+
+def test_a_handler_that_never_replies_is_told_why() -> None:
+    task = Task("echo", "asks again and again", "app:silent", "talk")
+    made = result(Cell("loop", "echo", 50, [Round(1.0, 0, unserved=50)]), tasks=[task])
+    made.handler = {"name": "app:silent"}
+    # And there is nothing to be said of the limits of figures.
+    assert verdict(made) == [
+        "echo with 50 connections: nobody had a reply in a whole round on loop (a handler that "
+        "returns None sends none)."
+    ]
+
+
+def test_where_most_failed_nothing_is_advised() -> None:
+    text = own(0.0, 1e-4, Cell("loop", "echo", 50, [Round(1.0, 10, errors={"ended": 200})]))
+    assert text.startswith("Nothing is advised: most messages")
+
+
+def test_what_was_measured_is_not_advised_against() -> None:
+    # 325 µs with one client alone, and 75 µs with many.
+    text = own(
+        0.005,
+        325e-6,
+        Cell("pool", "echo", 50, five(6_020, cpu=6_020 * 75e-6)),
+        Cell("thread", "echo", 50, five(8_990, cpu=8_990 * 80e-6)),
+        Cell("loop", "echo", 50, five(250)),
+    )
+    assert "waits 5 ms and computes 75" in text
+    assert "A pool with 32 threads serves up to 6,300" in text
+    assert "one process computes up to 13,000" in text
+    assert "stall while it blocks: up to 250 messages a second" in text
+
+
+def test_without_psutil_the_rates_tell_what_a_message_costs() -> None:
+    text = own(0.0, 1 / 21_000, Cell("aio", "echo", 50, five(99_900, bound=True)))
+    assert "computes 10.0 µs" in text or "computes 10 µs" in text
+    assert "loop or aio (up to 100,000 messages a second" in text
+    text = own(0.002, 726e-6, Cell("aio", "echo", 50, five(6_410)), asynchronous=True)
+    assert "up to 6,410 messages a second" in text
+
+
+def test_a_pool_of_more_threads_is_not_the_usual_one() -> None:
+    text = own(0.005, 50e-6, Cell("pool", "echo", 50, five(15_000, threads=101)))
+    assert "A pool with 32 threads serves up to 6,300" in text
+
+
+def test_advice_does_not_flip_at_a_millisecond() -> None:
+    below, above = advice(cpu=0.00098), advice(cpu=0.00105)
+    for text in (below, above):
+        assert "prefork" in text
+        assert "2 workers" in text
+        assert "threads only add switching" not in text
+    assert "up to 2,000 messages a second on 2 cores" in below
+    assert "loop or aio" in below
+    assert "threads only add switching" in advice(cpu=0.0001)
+
+
 def test_an_asynchronous_handler_is_for_aio() -> None:
     text = advice(wait=0.05, cpu=0.0003, asynchronous=True)
     assert "for aio" in text
@@ -545,6 +727,6 @@ def test_rounds_too_uneven_to_tell_are_not_called_equal() -> None:
         Cell("fork", "echo", 50, slow),
         tasks=[ECHO],
     )
-    assert "loop is fastest, 300 messages a second (too uneven to be told from thread)" in about(
+    assert "loop is in front, 300 messages a second (too uneven to be told from thread)" in about(
         "echo", made
     )
