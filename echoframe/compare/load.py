@@ -87,6 +87,8 @@ class Load:
         self._looked = self._stopped = clock()
         self._patience = min(plan.patience, LOST) if self.target.datagrams else plan.patience
         self._lags: list[float] = []
+        # Known before it begins: to think of them takes longer than many a reply.
+        self._moments = _planned(plan)
         numbers = count(plan.first)
         self.clients = [
             Client(self, group, next(numbers)) for group in plan.groups for _ in range(group.count)
@@ -164,7 +166,7 @@ class Load:
         if self._gate:
             self._let_go(began)
         elif plan.rate is not None:
-            self._run_as_planned(began, plan.rate)
+            self._run_as_planned(began)
         else:
             self._run(plan.seconds)
         seconds = clock() - began
@@ -319,17 +321,11 @@ class Load:
     # Of a plan: so long nothing was to be sent and nothing had come.
     _idle = 0.0
 
-    def _run_as_planned(self, began: float, rate: float) -> None:
-        # Poisson arrivals: independent people do not come at regular intervals.
-        plan = self.plan
-        chance = random.Random(plan.seed)
-        moments, at = [], began
-        while (at := at + chance.expovariate(rate)) < began + plan.seconds:
-            moments.append(at)
-        self._keep(moments)
+    def _run_as_planned(self, began: float) -> None:
+        self._keep(began)
         due = sum(len(client.times) for client in self._measured)
         # Those that are under way get their reply, and count with the time they take.
-        end = clock() + plan.patience
+        end = clock() + self.plan.patience
         while clock() < end and (self.due or len(self.free) < len(self._measured)):
             before = len(self.free), len(self.due)
             self._turn(clock() + LOOK)
@@ -342,22 +338,25 @@ class Load:
         if self.due:
             self.errors["unsent"] += len(self.due)
 
-    def _keep(self, moments: list[float]) -> None:
+    def _keep(self, began: float) -> None:
         poll, steps, free, lags = self.epoll.poll, self._steps, self.free, self._lags
+        moments = self._moments
         at, last = 0, len(moments)
         while at < last:
             now = clock()
-            if moments[at] <= now:
-                upto = bisect_right(moments, now, at)
-                for intended in moments[at:upto]:
+            if began + moments[at] <= now:
+                upto = bisect_right(moments, now - began, at)
+                # What rounding leaves over is due as well.
+                for offset in moments[at : max(upto, at + 1)]:
+                    intended = began + offset
                     if free:
                         self._take(free.popleft().step, intended)
                         lags.append(clock() - intended)
                     else:
                         self.due.append(intended)
-                at = upto
+                at = max(upto, at + 1)
                 continue
-            wait = moments[at] - now
+            wait = began + moments[at] - now
             if self._timers:
                 wait = min(wait, self._timers[0][0] - now)
             if wait > 2 * SPIN:
@@ -375,6 +374,20 @@ class Load:
                 self._take(heapq.heappop(self._timers)[2], None)
             if now - self._looked > 1.0:
                 self._look_after(now)
+
+
+def _planned(plan: Plan) -> list[float]:
+    """When messages are to be sent, in seconds from the beginning.
+
+    Poisson arrivals: independent people do not come at regular intervals.
+    """
+    moments: list[float] = []
+    if plan.rate is not None:
+        chance = random.Random(plan.seed)
+        at = 0.0
+        while (at := at + chance.expovariate(plan.rate)) < plan.seconds:
+            moments.append(at)
+    return moments
 
 
 def main() -> None:
