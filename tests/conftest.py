@@ -12,6 +12,12 @@ def pytest_configure() -> None:
     # turn; the tests are about programs that do not.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        import uvloop
+    except ImportError:
+        return
+    # Its first loop opens two descriptors for good, which no test has to answer for.
+    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(scope="session")

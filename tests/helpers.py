@@ -28,6 +28,7 @@ import pytest
 from echoframe.address import Address
 from echoframe.handlers import Answer, Handler, Reply
 from echoframe.servers import MODELS, Report, Server
+from echoframe.testing.running import let_threads_end
 
 # For what must happen; never the time that something is expected to take.
 DEADLINE = 15.0
@@ -390,6 +391,7 @@ def forked(work: Callable[[Notes], object]) -> Iterator[Child]:
     notes = Notes()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    let_threads_end()
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -459,6 +461,11 @@ def logged(path: Path, level: int = logging.DEBUG) -> Iterator[Log]:
 
 
 # ----------------------------------------------------- what is left behind
+
+
+def stopped(pid: int) -> bool:
+    """Tell whether a process stands still, as SIGSTOP makes it a moment after it was sent."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 class Census(NamedTuple):

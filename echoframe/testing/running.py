@@ -125,6 +125,7 @@ def _in_a_process(
     read, write = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    let_threads_end()
     pid = os.fork()
     if pid == 0:
         _serve_and_exit(write, handler, model, place, drain, settings)
@@ -144,6 +145,24 @@ def _in_a_process(
     finally:
         answers.close()
         _wait_for(pid)
+
+
+def let_threads_end() -> None:
+    """Wait, but not long, for threads that are over and not quite gone.
+
+    On its way out a thread takes locks of the C library's and of OpenSSL's, and a process
+    that is forked then finds them taken, for good.
+    """
+    end = time.monotonic() + 0.05
+    try:
+        while len(os.listdir("/proc/self/task")) > threading.active_count():
+            if time.monotonic() > end:
+                # They are no threads of Python's.
+                break
+            time.sleep(0.0005)
+    except OSError:
+        # This system does not show them.
+        pass
 
 
 def _serve_and_exit(

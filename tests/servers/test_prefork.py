@@ -52,6 +52,7 @@ from ..helpers import (
     read_to_end,
     served,
     slow,
+    stopped,
 )
 
 INNER = [name for name in MODELS if not MODELS[name].forks]
@@ -627,7 +628,9 @@ def test_a_worker_that_cannot_end_is_killed_and_its_conversations_are_counted_as
         served(PreforkServer, who, workers=1, drain_timeout=0.1) as up,
         raw_connection(up) as peer,
     ):
-        os.kill(int(ask(peer, b"who?")), signal.SIGSTOP)
+        worker = int(ask(peer, b"who?"))
+        os.kill(worker, signal.SIGSTOP)
+        eventually(lambda: stopped(worker), "its standstill")
     assert up.report is not None
     assert up.report[:3] == (0, 0, 1)
     assert "has not ended; killing it" in log.text
