@@ -16,7 +16,7 @@ from ..errors import EchoframeError, SettingError
 from .exports import Exports, add_exports
 from .failure import CommandFailed, UsageError
 from .measuring import add_measuring, check_handler, order_of, progress_on, workloads
-from .parsing import Parser, read_place
+from .parsing import Parser, add_trust, read_place, trust
 
 __all__ = ["EXAMPLE", "parser", "run"]
 
@@ -50,14 +50,7 @@ def parser() -> Parser:
         "--workload", metavar="NAME", help=f"{', '.join(_known())} (echo: {WORKLOADS['echo'].what})"
     )
     add_measuring(made)
-    made.add_argument(
-        "--tls-ca",
-        metavar="FILE.pem",
-        help="over tls://: trust the CA, or the certificate, in this file and no other",
-    )
-    made.add_argument(
-        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
-    )
+    add_trust(made)
     add_exports(made)
     return made
 
@@ -108,10 +101,7 @@ def _check_criteria(exports: Exports, order: Order, place: str) -> None:
 
 def _knock(place: Address, given: Any) -> None:
     """Find out whether anybody is there, and is who they should be. Errors: as of a Client."""
-    if given.tls_insecure and given.tls_ca is not None:
-        raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
-    tls = False if given.tls_insecure else given.tls_ca
-    Client(place, tls=tls).close()
+    Client(place, tls=trust(given)).close()
 
 
 def _known() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from ..address import Address
 from ..errors import SettingError
@@ -14,11 +14,13 @@ from .failure import UsageError, near
 __all__ = [
     "Parser",
     "add_patience",
+    "add_trust",
     "patience",
     "read_int",
     "read_number",
     "read_place",
     "read_seconds",
+    "trust",
 ]
 
 
@@ -108,6 +110,28 @@ def read_number(text: str, unit: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
+def add_trust(parser: Parser) -> None:
+    """Add the flags that say whom to believe over TLS."""
+    parser.add_argument(
+        "--tls-ca",
+        metavar="FILE.pem",
+        help="over tls://: trust the CA, or the certificate, in this file and no other",
+    )
+    parser.add_argument(
+        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
+    )
+
+
+def trust(given: Any) -> str | Literal[False] | None:
+    """What those flags mean to a Client, as its `tls`. Errors: UsageError."""
+    if not given.tls_insecure:
+        ca: str | None = given.tls_ca
+        return ca
+    if given.tls_ca is not None:
+        raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
+    return False
+
+
 def add_patience(parser: Parser) -> None:
     """Add the flags of every command that connects."""
     parser.add_argument(
@@ -119,14 +143,7 @@ def add_patience(parser: Parser) -> None:
     parser.add_argument(
         "--retry", metavar="N", default="0", help="try to connect N more times, with pauses (0)"
     )
-    parser.add_argument(
-        "--tls-ca",
-        metavar="FILE.pem",
-        help="over tls://: trust the CA, or the certificate, in this file and no other",
-    )
-    parser.add_argument(
-        "--tls-insecure", action="store_true", help="encrypt, and verify nobody: for trials"
-    )
+    add_trust(parser)
     parser.add_argument(
         "--tls-cert", metavar="FILE.pem", help="our own certificate, for servers that want one"
     )
@@ -136,12 +153,8 @@ def add_patience(parser: Parser) -> None:
 def patience(given: Any) -> dict[str, Any]:
     """What those flags mean to a Client. Errors: UsageError."""
     found: dict[str, Any] = {"tls_cert": given.tls_cert, "tls_key": given.tls_key}
-    if given.tls_insecure:
-        if given.tls_ca is not None:
-            raise UsageError("--tls-insecure verifies nobody, so --tls-ca has no meaning")
-        found["tls"] = False
-    elif given.tls_ca is not None:
-        found["tls"] = given.tls_ca
+    if (tls := trust(given)) is not None:
+        found["tls"] = tls
     for name, read in (("timeout", read_seconds), ("retry", lambda text: read_int(text, "times"))):
         try:
             found[name] = read(getattr(given, name))

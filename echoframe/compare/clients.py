@@ -228,25 +228,22 @@ class Client:
             sock.close()
 
     def _sleep(self, seconds: float) -> Script:
-        load, sock = self._load, self._sock
-        if sock is not None:
-            load.forget(sock.fileno())
-        self.resting = True
-        load.wake_at(clock() + seconds, self.step)
-        yield
-        self.resting = False
-        if sock is not None:
-            load.watch(sock.fileno(), self.step)
+        self._load.wake_at(clock() + seconds, self.step)
+        yield from self._rest_until_woken()
 
     def _let_others_come(self) -> Script:
         # Or those who are in would take all of the server's time, and it would seem that
         # it serves nobody else.
+        load = self._load
+        if load.preparing:
+            load.early.append(self)
+            yield from self._rest_until_woken()
+
+    def _rest_until_woken(self) -> Script:
+        # Whatever comes meanwhile can wait.
         load, sock = self._load, self._sock
-        if not load.preparing:
-            return
         if sock is not None:
             load.forget(sock.fileno())
-        load.early.append(self)
         self.resting = True
         yield
         self.resting = False

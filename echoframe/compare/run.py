@@ -21,8 +21,8 @@ from typing import Any
 from ..errors import SettingError
 from ..framing import make_framing
 from ..handlers import Protocol, registry
-from ..handlers.base import runs_async
 from ..servers import MODELS, model_class
+from ..servers.base import awaits
 from ..session import Session
 from ..version import VERSION
 from .loaders import Loaders, LoadFailed
@@ -142,6 +142,9 @@ class _Run:
         # Seconds that a message of the user's own handler takes.
         self._pace = 0.0
         self._folder = ""
+        # By workload, whatever their number and whoever is asked: to find out whether
+        # the handler greets, it is opened here.
+        self._words: dict[str, Words] = {}
         # Handlers of which it is told what they raised.
         self._raised: set[str] = set()
 
@@ -165,7 +168,7 @@ class _Run:
             )
         for work in self._works:
             # What it would say can be said.
-            _words(order, self._handler(work), work)
+            self._words[work.name] = _words(order, self._handler(work), work)
             result.tasks.append(_task(work, order))
             for count in self._counts(work):
                 for subject in result.subjects:
@@ -371,8 +374,7 @@ class _Run:
         )
 
     def _measure(self, loaders: Loaders, server: Server, cell: Cell, work: Workload) -> None:
-        words = _words(self._order, self._handler(work), work)
-        plan = self._paced(_plan(self._order, server.address, work, words))
+        plan = self._paced(_plan(self._order, server.address, work, self._words[work.name]))
         empty = server.sample(whole=True)
         # What was seen in earlier rounds is nobody's of this one.
         server.seen()
@@ -417,13 +419,10 @@ class _Run:
 
     def _look_at_handler(self, loaders: Loaders, handler: str) -> dict[str, Any]:
         """Find out what one message costs: how long it waits, and what it computes."""
-        found = registry.resolve(handler)
+        protocol = _protocol(handler)
         facts: dict[str, Any] = {"name": handler}
-        if isinstance(found, Protocol):
-            found = found.handler
-        whole = isinstance(found, type) and not hasattr(found, "on_message")
-        facts["keeps_worker"] = whole
-        facts["asynchronous"] = runs_async(getattr(found, "on_message", found))
+        facts["keeps_worker"] = protocol is None
+        facts["asynchronous"] = protocol is not None and awaits(protocol)
         model = "aio" if facts["asynchronous"] else "single"
         [work] = _workloads(replace(self._order, workloads=["echo"], pipeline=1, think=0.0))
         work = replace(work.with_connections(1), seconds=0.2)
