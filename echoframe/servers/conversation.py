@@ -66,9 +66,9 @@ class Conversation(Steps):
         if self.waits:
             # As in _talk(), for whoever looks at the row.
             cells, row = self._cells, self._row
-            cells[row + SETTLED] = self.received
-            cells[row + SENT] = self.sent
             cells[row + UNFINISHED] = self.unfinished
+            cells[row + SENT] = self.sent
+            cells[row + SETTLED] = self.received
             if self.door and self.received:
                 for one in self.door:
                     one.pass_by(row)
@@ -164,9 +164,10 @@ class Conversation(Steps):
                         break
                     out = session.more()
                     continue
-                cells[cell_settled] = received
                 if leaves_rests:
+                    # First: who sees that all is settled must see what is left of it.
                     cells[row + UNFINISHED] = framing.unfinished
+                cells[cell_settled] = received
                 if door and received:
                     for one in door:
                         one.pass_by(row)

@@ -111,7 +111,9 @@ class Lifecycle(Accepting):
         if not life.draining:
             life.at_stop = list(life.open.values())
             life.stopped = time.monotonic()
-            life.deadline = life.stopped + self.drain_timeout
+            deadline = life.stopped + self.drain_timeout
+            if not life.cutting:
+                life.deadline = deadline
             life.draining = True
         life.stop_requested = True
         self._wake()
@@ -304,8 +306,9 @@ class Lifecycle(Accepting):
         if not life.overdue:
             self.cut_by = number
         life.cutting = True
+        # It may have come upon the first one, in the middle of this.
+        self.stop()
         life.deadline = time.monotonic()
-        self._wake()
         me = threading.get_ident()
         for connection in life.open.copy().values():
             if connection.thread == me:
