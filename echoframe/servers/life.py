@@ -76,6 +76,8 @@ class Connection:
     encryption: Any = None
     # The strictest order it was given.
     ordered = 0
+    # A second signal came upon it.
+    interrupted = False
     # Somebody who polls calls the steps of its conversation.
     polled = False
     # Its descriptor, once somebody polls it, and for what; the order that its

@@ -22,10 +22,10 @@ import signal
 import socketserver
 import threading
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from .accepting import Accepting
-from .life import Report
+from .life import Connection, Report
 from .rows import CUT, ORDER
 from .tending import LOOK, counted
 from .wake import RELOAD, STOP
@@ -279,7 +279,7 @@ class Lifecycle(Accepting):
         if not life.runs:
             life.wake.close()
         who = [
-            (self._name(connection), "cut" if connection.ordered == CUT else "finished")
+            (self._name(connection), "cut" if _was_cut(connection) else "finished")
             for connection in life.at_stop
         ]
         cut = sum(how == "cut" for _, how in who)
@@ -312,6 +312,15 @@ class Lifecycle(Accepting):
         me = threading.get_ident()
         for connection in life.open.copy().values():
             if connection.thread == me:
-                # The conversation has this very thread, and may be deaf to its socket.
-                connection.ordered = life.rows.cells[connection.row + ORDER] = CUT
-                raise SecondSignal
+                self._interrupt(connection)
+
+    def _interrupt(self, connection: Connection) -> NoReturn:
+        # The conversation has this very thread, and may be deaf to its socket: whatever
+        # it does ends here. If that does not end it, its order is still to come.
+        connection.interrupted = True
+        self._life.rows.cells[connection.row + ORDER] = CUT
+        raise SecondSignal
+
+
+def _was_cut(connection: Connection) -> bool:
+    return connection.ordered == CUT or connection.interrupted

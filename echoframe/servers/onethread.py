@@ -14,8 +14,6 @@ from typing import Any
 
 from .base import Server
 from .descriptors import room_for_connections
-from .lifecycle import SecondSignal
-from .rows import CUT, ORDER
 from .tending import LOOK
 
 __all__ = ["OneThreadServer"]
@@ -109,9 +107,7 @@ class OneThreadServer(Server):
         while frame is not None:
             connection = talks.get(id(frame.f_locals.get("self")))
             if connection is not None and connection.conversation is not None:
-                # Its handler has the thread, and whatever it does ends here.
-                connection.ordered = self._life.rows.cells[connection.row + ORDER] = CUT
-                raise SecondSignal
+                self._interrupt(connection)
             frame = frame.f_back
 
     def _see_them_out(self) -> None:

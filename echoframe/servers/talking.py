@@ -424,7 +424,8 @@ class Errand:
                                 reason = "reply"
                                 return
         except BaseException:
-            reason = REASONS[self._connection.ordered] or "error"
+            cells = self._server._life.rows.cells
+            reason = REASONS[cells[self._connection.row + ORDER]] or "error"
             raise
         finally:
             handler.on_close(reason)

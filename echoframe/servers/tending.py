@@ -224,10 +224,12 @@ class Tending(_Base):
         return now - connection.since, waiting, waiting and not unfinished
 
     def _order(self, connection: Connection, order: int) -> None:
+        connection.ordered = order
         # The reason first, so that whoever finds the input ended can tell why. A second
         # signal writes here as well, and takes no lock: its order is the strictest.
-        if connection.ordered < order:
-            connection.ordered = self._life.rows.cells[connection.row + ORDER] = order
+        cells, cell = self._life.rows.cells, connection.row + ORDER
+        if cells[cell] < order:
+            cells[cell] = order
         self._carry(connection, order)
 
     def _carry(self, connection: Connection, order: int) -> None:
