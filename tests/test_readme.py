@@ -21,7 +21,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -309,11 +309,17 @@ def at_once(model: type[Server]) -> str:
     return f"`max_connections` ({count})"
 
 
+def default(value: Any) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}".removesuffix(".0")
+    return value or "none"
+
+
 def test_the_table_of_settings_is_the_codes() -> None:
     ours = [
         [
             f"`{setting.name}`",
-            "off" if setting.default is None else f"{setting.default:,}".removesuffix(".0"),
+            default(setting.default),
             setting.unit,
             setting.what,
             setting.reason,

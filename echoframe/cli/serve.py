@@ -24,7 +24,7 @@ from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import FLAGS, CannotStart, UsageError, in_flags, near
 from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
-from .options import COUNT, FLAG, LIST, SWITCH, Choice, Option, choose
+from .options import COUNT, FLAG, LIST, SWITCH, VALUE, Choice, Option, choose
 from .parsing import Parser, read_int, read_number
 
 __all__ = ["EXAMPLE", "OPTIONS", "parser", "run"]
@@ -87,17 +87,18 @@ def _read_descriptor(text: str) -> int:
 
 
 def _setting(setting: Setting) -> Option:
+    if setting.read is not None:
+        return _text_setting(setting)
     unit = setting.unit
-    default = "off" if setting.default is None else f"{setting.default:g}"
+    default = f"{setting.default:g}"
     if isinstance(setting.default, int) and setting.default >= 10_000:
         default = str(setting.default)
 
-    def read(text: str) -> int | float | None:
-        if setting.default is None and text.lower() == "off":
-            return None
+    def read(text: str) -> int | float:
         if setting.name == "workers" and text.lower() == "auto":
             return 0
-        return setting.check(read_number(text, unit))
+        value: int | float = setting.check(read_number(text, unit))
+        return value
 
     return Option(
         setting.name,
@@ -106,6 +107,24 @@ def _setting(setting: Setting) -> Option:
         unit.upper(),
         letter="w" if setting.name == "workers" else "",
         aliases=setting.aliases,
+    )
+
+
+def _text_setting(setting: Setting) -> Option:
+    several = setting.unit == "networks"
+
+    def read(text: str) -> Any:
+        value = setting.check(text)
+        # Several are put together later.
+        return text if several else value
+
+    default = setting.default or "none"
+    return Option(
+        setting.name,
+        f"{setting.unit} {setting.what} ({default}: {setting.reason})",
+        read,
+        "NETWORK" if several else "HOW",
+        kind=LIST if several else VALUE,
     )
 
 

@@ -844,7 +844,7 @@ NO_WAIT = 0.0002
 # Computing so long, a second process is worth having; and so long, others notice.
 LIGHT, HEAVY = 0.0002, 0.001
 # What `pool` has if nobody says otherwise.
-POOL_THREADS: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
+POOL_THREADS: int = SETTINGS["threads"].default
 # Threads of a server that serve nobody.
 OTHER_THREADS = 8
 # So many at once that it limits nothing.

@@ -15,9 +15,12 @@ import time
 from functools import partial
 from typing import Any, ClassVar
 
+from .kernel import timeval
+from .lazy import lazy
 from .life import Connection, Keeper
 from .rows import WANTED
 from .tending import Tending
+from .turnstile import Turnstile, barred, peer_key
 
 __all__ = ["Accepting"]
 
@@ -39,6 +42,7 @@ _STARVED = {
     errno.EINVAL,
     errno.ENOTSOCK,
 }
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 class Accepting(Tending):
@@ -47,6 +51,8 @@ class Accepting(Tending):
     # A thread of our own watches the deadlines, started with the first connection.
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
+    # Conversations wait for their peers in recv() and send().
+    blocks: ClassVar[bool] = True
 
     def _adopt(self) -> None:
         """This process serves, although another one may have made the server (a daemon's)."""
@@ -70,8 +76,17 @@ class Accepting(Tending):
 
     def _close_in_child(self, connection: Connection) -> None:
         """Let go of what only the accepting process needs."""
+        self._leave_to_parent()
         if not isinstance(connection.request, tuple):
             self.socket.close()
+
+    def _leave_to_parent(self) -> None:
+        if "_turnstile" in vars(self):
+            self._turnstile.leave_to_parent()
+
+    @lazy
+    def _turnstile(self) -> Turnstile:
+        return Turnstile(logger.warning)
 
     def _accept_loop(
         self,
@@ -83,8 +98,12 @@ class Accepting(Tending):
         life = self._life
         life.batch = 1 if once else self._batch()
         before = life.arrivals
+        if self.overload != "wait":
+            self._turnstile.keep_reserve()
         while not life.stop_requested:
             pause = _sooner(self._between(), poll_interval)
+            if "_turnstile" in vars(self):
+                pause = _sooner(pause, self._turnstile.between(life.watch))
             resting = 0.0
             if life.rest_until or deadline is not None:
                 now = time.monotonic()
@@ -98,7 +117,7 @@ class Accepting(Tending):
             # In the kernel's backlog a connection waits at nobody's cost, so there
             # it stays while there is no room for it.
             life.rows.wanted = not life.rows.free or not self._waits_for_one()
-            free = self._has_room()
+            free = self._has_room() or self._turns_away()
             # Asked anew each time, because a program may replace its socket.
             self._listen_to(self._listeners() if free and not resting else [])
             life.watch.wait(pause)
@@ -111,6 +130,14 @@ class Accepting(Tending):
     def _has_room(self) -> bool:
         """There is a place for one more connection. May be extended."""
         return bool(self._life.rows.free)
+
+    def _is_full(self) -> bool:
+        """No more may be open. May be extended."""
+        return not self._life.rows.free
+
+    def _turns_away(self) -> bool:
+        # What is full, but not what only rests.
+        return self.overload != "wait" and self._is_full()
 
     def _was_once(self, before: int) -> bool:
         """handle_request() has done its part. May be replaced."""
@@ -138,8 +165,10 @@ class Accepting(Tending):
         life.arrivals += 1
         try:
             # All that are here first, then one after the other.
-            while len(life.taken) < life.batch and self._has_room() and self._accept():
-                pass
+            for _ in range(life.batch):
+                free = self._has_room()
+                if not (free or self._turns_away()) or not self._accept(free):
+                    break
             while life.taken:
                 self._begin(life.taken.popleft())
         except BaseException:
@@ -164,25 +193,67 @@ class Accepting(Tending):
         if not self._has_room():
             # Whoever calls this by itself cannot look away from the listener.
             self._life.watch.wait(REST)
-        elif self._accept():
+        elif self._accept() and self._life.taken:
             self._begin(self._life.taken.pop())
 
     # The stdlib's moments in the stdlib's order; what is ours is the row.
 
-    def _accept(self) -> bool:
+    def _accept(self, free: bool = True) -> bool:
+        why = "" if free else "max_connections"
         try:
             request, client_address = self.get_request()
         except BlockingIOError:
             # Somebody else took it, or it went away.
             return False
         except OSError as error:
-            if error.errno in _STARVED:
-                self._starve("accepting", error)
-            else:
+            if error.errno not in _STARVED:
                 logger.debug("a connection was lost before it was accepted: %s", error)
-            return False
-        self._life.taken.append(self._take(request, client_address))
+                return False
+            spare = self.overload != "wait" and error.errno in _NO_DESCRIPTORS
+            if not (spare and self._turnstile.spend_reserve()):
+                self._starve("accepting", error)
+                return False
+            why = "want of descriptors"
+            try:
+                request, client_address = self.get_request()
+            except OSError:
+                # Nobody was there: a number is wanted before anybody looks.
+                self._turnstile.keep_reserve()
+                return False
+        if self._is_guarded:
+            why = self._bars(request, client_address) or why
+        if why:
+            self._turn_away(request, client_address, why)
+        else:
+            self._life.taken.append(self._take(request, client_address))
         return True
+
+    @lazy
+    def _is_guarded(self) -> bool:
+        return bool(self.allow or self.deny or self.max_per_peer)
+
+    def _bars(self, request: Any, client_address: Any) -> str:
+        """Name the setting by which this peer may not come; empty is none."""
+        key = peer_key(request, client_address)
+        if self.allow or self.deny:
+            why = barred(key, self.allow, self.deny)
+            if why:
+                return why
+        most = self.max_per_peer
+        return "max_per_peer" if most and self._turnstile.inside.get(key, 0) >= most else ""
+
+    def _turn_away(self, request: Any, client_address: Any, why: str) -> None:
+        life, turnstile = self._life, self._turnstile
+        who = Connection(request, client_address, -1, life.ready)
+        turnstile.note(why, lambda: self._name(who))
+        how = self.overload if self.overload != "wait" else "refuse"
+        if why in ("allow", "deny"):
+            # They are told nothing.
+            how = "drop" if how == "drop" else "refuse"
+        hears = None if why == "want of descriptors" else life.watch
+        turnstile.turn_away(request, how, self.linger_timeout, hears)
+        if self.overload != "wait":
+            turnstile.keep_reserve()
 
     def _begin(self, connection: Connection) -> None:
         request, client_address = connection.request, connection.client_address
@@ -208,16 +279,41 @@ class Accepting(Tending):
         life = self._life
         connection = Connection(request, client_address, life.rows.take(), life.ready)
         life.open[id(request)] = connection
+        if self.max_per_peer:
+            self._count_in(connection)
+        if self._send_limit:
+            try:
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, self._send_limit)
+            except (OSError, AttributeError):
+                # A datagram, or something of the program's own.
+                pass
         if self.keeps_time:
             keeper = life.keeper
             if keeper is None:
                 self._start_keeper()
-            elif keeper.asleep and self.idle_timeout:
+            elif keeper.asleep and self._patience():
                 keeper.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._name(connection)
             self._log_accepted(connection)
         return connection
+
+    @lazy
+    def _send_limit(self) -> bytes:
+        # The kernel's own, for sockets that block: whoever waits in there is not looked at.
+        return timeval(self.write_timeout) if self.write_timeout and self.blocks else b""
+
+    def _count_in(self, connection: Connection) -> None:
+        connection.key = key = peer_key(connection.request, connection.client_address)
+        if key is not None:
+            inside = self._turnstile.inside
+            inside[key] = inside.get(key, 0) + 1
+
+    def _count_out(self, key: Any) -> None:
+        inside = self._turnstile.inside
+        inside[key] -= 1
+        if not inside[key]:
+            del inside[key]
 
     def _start_keeper(self) -> None:
         keeper = None
@@ -286,6 +382,8 @@ class Accepting(Tending):
         del life.open[id(connection.request)]
         life.rows.give_back(connection.row)
         life.served += 1
+        if connection.key is not None:
+            self._count_out(connection.key)
         # Its handler knows its peer, and that leads back here: a cycle for each connection.
         connection.conversation = None
 

@@ -172,6 +172,13 @@ class AioServer(OneThreadServer):
             # Not now: it may end at once, and whoever calls here holds the lock.
             self._loop.call_soon(conversation.obey)
 
+    def _passed(self, connection: Connection, now: float, silence: float, waiting: bool) -> str:
+        talk = connection.conversation
+        if not waiting and isinstance(talk, Talk) and talk.writes:
+            # It has not said so itself: that is done only when its buffer is full.
+            talk.watch_writing()
+        return super()._passed(connection, now, silence, waiting)
+
     def _in_a_handler(self) -> bool:
         import asyncio
 

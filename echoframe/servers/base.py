@@ -29,7 +29,7 @@ from ..transports.certificates import ServerTls, server_context
 from ..transports.tls import TlsFacts, facts_of
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
-from .kernel import somaxconn
+from .kernel import reset_on_close, somaxconn
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
@@ -101,7 +101,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     # Whose loop it runs on, if it is somebody else's.
     runs_on: str = ""
 
-    idle_timeout = SETTINGS["idle_timeout"].default  # type: ignore[assignment]  # seconds
+    idle_timeout: float = SETTINGS["idle_timeout"].default
+    first_byte_timeout: float = SETTINGS["first_byte_timeout"].default
+    total_timeout: float = SETTINGS["total_timeout"].default
     allow_reuse_address = True
     log_messages: bool = False
     unix_mode: int | None = None
@@ -344,6 +346,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         return super()._batch() if replaced else self.batch
 
     def _close_in_child(self, connection: Connection) -> None:
+        self._leave_to_parent()
         for sock in self._only_parents:
             os.close(_detach(sock))
         life = self._life
@@ -387,7 +390,7 @@ class Server(Lifecycle, socketserver.TCPServer):
                 # It cannot know of TLS, so it is told of an end however that came.
                 request.suppress_ragged_eofs = True
             if self._shakes_hands(request, connection):
-                super().finish_request(request, client_address)
+                self._let_loose(request, client_address)
             return
         if isinstance(request, tuple):
             message, sock = request
@@ -401,6 +404,19 @@ class Server(Lifecycle, socketserver.TCPServer):
         conversation.door = self._life.door.shut
         conversation.run()
 
+    def _let_loose(self, request: Any, client_address: Any) -> None:
+        try:
+            super().finish_request(request, client_address)
+        except BlockingIOError:
+            if not self._send_limit or request.gettimeout() is not None:
+                raise
+            # The kernel's word for it says nothing to anybody.
+            reset_on_close(request)
+            raise TimeoutError(
+                f"the peer took nothing of what was sent for {self.write_timeout:g} s "
+                "(write_timeout)"
+            ) from None
+
     def _conversation(self, request: Any, connection: Connection | None) -> Conversation:
         """Make the conversation of a message handler."""
         cells, row = self._cells_of(connection)
@@ -409,11 +425,23 @@ class Server(Lifecycle, socketserver.TCPServer):
         if self._is_straight and request.__class__ is socket.socket and not self.log_messages:
             handler = self._open_handler(self._peer(connection))
             return StraightConversation(
-                request, handler, self._make_session, cells, row, self.linger_timeout
+                request,
+                handler,
+                self._make_session,
+                cells,
+                row,
+                self.linger_timeout,
+                self.write_timeout,
             )
         session = self._new_session(Session, connection)
         return Conversation(
-            request, session, cells, row, self.linger_timeout, self.handshake_timeout
+            request,
+            session,
+            cells,
+            row,
+            self.linger_timeout,
+            self.handshake_timeout,
+            self.write_timeout,
         )
 
     @lazy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -48,9 +49,10 @@ class Conversation(Steps):
         row: int = 0,
         linger_timeout: float = 1.0,
         handshake_timeout: float = 10.0,
+        write_timeout: float = 0.0,
     ) -> None:
         self.session = session
-        super().__init__(sock, cells, row, linger_timeout, handshake_timeout)
+        super().__init__(sock, cells, row, linger_timeout, handshake_timeout, write_timeout)
         self.speaks_first = self._secure or type(session.handler).on_open is not Handler.on_open
 
     def refused(self, error: OSError) -> str:
@@ -88,11 +90,13 @@ class Conversation(Steps):
 
     def obey(self) -> None:
         """Hear of an order that stands in the row; the next step() carries it out."""
-        self._drain()
+        order = self._cells[self._row + ORDER]
+        if order <= DRAIN:
+            # Not at a stricter one, which is no end of its own choice.
+            self._drain()
         if self._polls:
             # The thread that waits for the socket looks at the row itself.
             return
-        order = self._cells[self._row + ORDER]
         if order >= DRAIN:
             stage = self.stage
             reads = stage == self._reading()
@@ -233,8 +237,12 @@ class Conversation(Steps):
             self.sent += gone
             if gone < len(out):
                 self._out = memoryview(out)[gone:]
+                if self._write_timeout:
+                    self._allow(time.monotonic() + self._write_timeout)
                 return WRITE
             self._out = b""
+            if self.deadline is not None:
+                self.deadline = None
         if session.pending:
             # Not at once: somebody else may be waiting, and this may have no end.
             return WRITE
@@ -248,6 +256,12 @@ class Conversation(Steps):
         return self._last_turns if self._leaves else self._turn
 
     # --------------------------------------------------------------- the end
+
+    def _cut_off(self) -> str:
+        peer = self.session.handler.peer
+        who = "a peer" if peer is None else peer.remote
+        logger.info("Cut %s: write_timeout (%g s)", who, self._write_timeout)
+        return super()._cut_off()
 
     def _leave(self, reason: str) -> str:
         if self._out or self.stage == self._shake:
@@ -298,12 +312,14 @@ class StraightConversation(Conversation):
         cells: Cells,
         row: int,
         linger_timeout: float,
+        write_timeout: float,
     ) -> None:
         # All of it, and not super's: nothing is said twice for each connection.
         self._sock = sock
         self._cells = cells
         self._row = row
         self._linger = linger_timeout
+        self._write_timeout = write_timeout
         self._handler = handler
         self._answer = handler.on_message
         self._make_session = make_session

@@ -20,7 +20,7 @@ from ..errors import WorkersFailed
 from .children import ended, flush, handle_of, kill, leave, words_for
 from .life import Life, Report
 from .lifecycle import GRACE
-from .rows import Rows
+from .rows import CELLS, Rows
 from .tending import counted
 
 __all__ = ["CUT", "DRAIN", "OURS", "PAUSE", "Crew", "Post"]
@@ -35,7 +35,8 @@ logger = logging.getLogger("echoframe.server")
     FULL,  # 1 once another one should take its place
     ACCEPTED,  # connections
     SERVED,  # the same, when they are over
-) = range(6)
+    ROOM,  # 1 while it takes more
+) = range(7)
 
 # Orders. A SIGTERM says that there is one; without one, it means drain.
 SERVE = 1  # accept, after a pause
@@ -246,6 +247,8 @@ class Crew:
         if not self.rows.free:
             return
         row = self.rows.take()
+        # Until it says otherwise itself: it will take some.
+        self.rows.cells[row + ROOM] = 1
         # Or the worker would write what waits in this buffer a second time.
         flush()
         # None may come between a fork and its place in the table, nor to a worker
@@ -261,6 +264,7 @@ class Crew:
                 # To be woken is enough: all of them are looked at then.
                 self.life.watch.add(worker.handle, _nothing)
         except OSError as error:
+            self.rows.cells[row + ROOM] = 0
             self.rows.give_back(row)
             self._starve("starting workers", error)
         finally:
@@ -297,6 +301,7 @@ class Crew:
         slot.coming = None if slot.coming is worker else slot.coming
         accepted, served = self._tells(worker, ACCEPTED), self._tells(worker, SERVED)
         told = worker.deadline is not None or (code == 0 and self._tells(worker, FULL))
+        self.rows.cells[worker.row + ROOM] = 0
         self.rows.give_back(worker.row)
         self.served += served
         cut = sum(how == "cut" for _, how in worker.who)
@@ -365,6 +370,8 @@ class Post:
         self._cells, self._row = crew.rows.cells, row
         self._lifeline, self._names = crew.lifeline[0], crew.names[1]
         self._accepted = 0
+        # Rows are given in their order, and a slot has two workers at most.
+        self._all = range(CELLS, CELLS * (2 * len(crew.slots) + 2), CELLS)
         # The last order that was carried out.
         self.obeyed = 0
         # What only the supervisor holds. Above all its end of the lifeline.
@@ -403,6 +410,13 @@ class Post:
 
     def served(self, count: int) -> None:
         self._cells[self._row + SERVED] = count
+
+    def has_room(self, room: bool) -> None:
+        """Tell the others whether this one takes more connections."""
+        self._cells[self._row + ROOM] = room
+
+    def others_have_room(self) -> bool:
+        return any(self._cells[row + ROOM] for row in self._all if row != self._row)
 
     def report(self, report: Report) -> None:
         """Tell how it ended."""

@@ -29,7 +29,7 @@ from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
 from .rows import DRAIN, FINISH, ORDER, TIMEOUT, WANTED
-from .tending import LOOK
+from .tending import LOOK, LOOKS
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 
@@ -160,7 +160,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         self._close_in_child(connection)
         # Only the child has the socket, and only the socket can tell whether a
         # handler class is in the middle of something.
-        if self.protocol is None and self.idle_timeout:
+        if self.protocol is None and self._patience():
             self._look_at_itself(connection)
         try:
             self.finish_request(connection.request, connection.client_address)
@@ -192,18 +192,21 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self._look_at_itself(connection)
 
     def _look_at_itself(self, connection: Connection) -> None:
-        silence, waiting, idle = self._look_at(connection, time.monotonic())
+        now = time.monotonic()
+        silence, waiting, idle = self._look_at(connection, now)
         if self._life.draining:
-            patience, order, due = self.drain_quiet, DRAIN, idle
+            order, pause = DRAIN, self.drain_quiet - silence
+            due = idle and pause <= 0
         else:
-            patience, order, due = self.idle_timeout, TIMEOUT, waiting
-        if due and silence >= patience:
+            order, pause = TIMEOUT, self._patience() / LOOKS
+            due = self._has_passed(connection, now, silence, waiting)
+        if due:
             # The one order that is not the parent's, who knows nothing of it.
             self._life.rows.cells[connection.row + ORDER] = connection.ordered = order
             obey(connection, order)
         else:
             signal.signal(signal.SIGALRM, lambda *_: self._look_at_itself(connection))
-            signal.setitimer(signal.ITIMER_REAL, max(patience - silence, LOOK))
+            signal.setitimer(signal.ITIMER_REAL, max(pause, LOOK))
 
     # -------------------------------------------------------- in the parent
 

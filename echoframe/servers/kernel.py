@@ -12,11 +12,25 @@ if sys.platform == "linux":
     # Not where it is used: a forked child would load it, and each child anew.
     import fcntl
 
-__all__ = ["quiet_for", "shut", "somaxconn", "unread", "unsent", "wait_until_sent"]
+__all__ = [
+    "acknowledged",
+    "has_spoken",
+    "quiet_for",
+    "reset_on_close",
+    "shut",
+    "somaxconn",
+    "timeval",
+    "unread",
+    "unsent",
+    "wait_until_sent",
+]
 
 # Linux: struct tcp_info has last_data_sent at 44, last_ack_sent at 48 and
 # last_data_recv at 52, in milliseconds.
 _QUIET = struct.Struct("=44xI4xI")
+
+# The same, tcpi_bytes_acked and tcpi_bytes_received, which a kernel may be too old for.
+_COUNTS = struct.Struct("=120xQQ")
 
 # The requests behind these names are in no module of every Python we run on.
 _FIONREAD = 0x541B
@@ -31,6 +45,28 @@ def quiet_for(request: Any) -> float | None:
         return float(min(sent, received)) / 1000
     except (OSError, AttributeError, struct.error):
         return None
+
+
+def has_spoken(request: Any) -> bool:
+    """Tell whether anything has come from a peer, or nobody knows."""
+    try:
+        return _counts(request)[1] > 0
+    except (OSError, AttributeError, struct.error):
+        return True
+
+
+def acknowledged(request: Any) -> int:
+    """Bytes that the peer's kernel has taken; 0 where nobody knows."""
+    try:
+        return _counts(request)[0]
+    except (OSError, AttributeError, struct.error):
+        return 0
+
+
+def _counts(request: Any) -> tuple[int, int]:
+    info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _COUNTS.size)
+    acked, received = _COUNTS.unpack(info)
+    return acked, received
 
 
 def unsent(request: Any) -> int:
@@ -52,7 +88,7 @@ def _count(request: Any, question: int) -> int:
         return 0
     try:
         return int(struct.unpack("=i", fcntl.ioctl(request.fileno(), question, bytes(4)))[0])
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return 0
 
 
@@ -64,6 +100,17 @@ def shut(request: Any, how: int) -> None:
         socket.socket.shutdown(request, how)
     else:
         request.shutdown(how)
+
+
+def reset_on_close(request: Any) -> None:
+    """Have close() send a reset and free what waits to be sent. Errors: OSError."""
+    request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def timeval(seconds: float) -> bytes:
+    """A time as the kernel wants it, never so short that it means for ever."""
+    micros = max(int(seconds * 1_000_000), 1)
+    return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
 
 
 def wait_until_sent(request: Any, timeout: float) -> None:

@@ -76,6 +76,8 @@ class Connection:
     encryption: Any = None
     # The strictest order it was given.
     ordered = 0
+    # As what its peer is counted, where the number from one is limited.
+    key: Any = None
     # A second signal came upon it.
     interrupted = False
     # Somebody who polls calls the steps of its conversation.
@@ -99,8 +101,8 @@ class Connection:
         self.row = row
         # The one it came from.
         self.listener = listener
-        # When it was last looked at, for the deadlines.
-        self.since = self.looked = time.monotonic()
+        # When it came, and was last looked at, for the deadlines.
+        self.began = self.since = self.looked = time.monotonic()
         # Not on the class: fork writes these between two forks, where an attribute
         # that is new costs several pages.
         # The process that it runs in.

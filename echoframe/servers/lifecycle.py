@@ -233,6 +233,8 @@ class Lifecycle(Accepting):
                 logger.warning("serve_forever() has not returned; going on without it")
                 break
         self._listen_to([])
+        if "_turnstile" in vars(self):
+            self._turnstile.end(life.watch)
         self._stop_listening()
         self._see_them_out()
         self._close_listeners()

@@ -87,7 +87,13 @@ class LoopServer(OneThreadServer):
         pause = self._tend()
         watch = self._watch
         while watch.ordered:
-            watch.step(watch.ordered.pop().number)
+            connection = watch.ordered.pop()
+            watch.step(connection.number)
+            deadline = getattr(connection.conversation, "deadline", None)
+            if deadline is not None:
+                # Its alarm has rung, and it has got on.
+                self._set_alarm(connection, deadline)
+                pause = self._tend()
         return pause
 
     def _carry(self, connection: Connection, order: int) -> None:

@@ -48,8 +48,8 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
     program has replaced: it may hold things that belong to the thread.
     """
 
-    threads: int = SETTINGS["threads"].default  # type: ignore[assignment]  # a number
-    queue_size: int = SETTINGS["queue_size"].default  # type: ignore[assignment]  # a number
+    threads: int = SETTINGS["threads"].default
+    queue_size: int = SETTINGS["queue_size"].default
 
     def resize(self, threads: int) -> None:
         """Let there be so many threads from now on.
@@ -59,7 +59,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         Threads: may be called from any thread, and from a handler.
         Errors: SettingError for a number that cannot be.
         """
-        self.threads = SETTINGS["threads"].check(threads)  # type: ignore[assignment]  # a number
+        self.threads = SETTINGS["threads"].check(threads)
         self._workers.resize()
 
     def _arrive(self, listener: Any) -> None:
@@ -125,6 +125,10 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         if not self._life.rows.free:
             return False
         return coming < self.queue_size if workers is None else workers.has_room(coming)
+
+    def _is_full(self) -> bool:
+        workers = vars(self).get("_workers")
+        return super()._is_full() or (workers is not None and workers.is_full())
 
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
@@ -192,9 +196,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         if deadline is not None:
             if time.monotonic() >= deadline:
                 return False
-            if connection.alarm != deadline:
-                connection.alarm = deadline
-                self._set_alarm(connection, deadline)
+            self._set_alarm(connection, deadline)
         events = READABLE if want is READ else WRITABLE
         if events != connection.events and not self._wait_for(connection, events):
             return False

@@ -42,7 +42,7 @@ class PreforkMixIn(Working):
     worker too, and mean the whole server.
     """
 
-    workers: int = SETTINGS["workers"].default  # type: ignore[assignment]  # processes
+    workers: int = SETTINGS["workers"].default
 
     # Called first by reload(). It checks what can be checked, and gives what changes the
     # server then, so that new workers are different. If it raises, nothing happens.

@@ -7,9 +7,11 @@ the same name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import SettingError, suggest
+from .turnstile import read_networks, read_overload
 
 __all__ = ["SETTINGS", "Setting", "check_settings", "with_settings"]
 
@@ -18,7 +20,7 @@ class Setting(NamedTuple):
     """One limit: its name, unit, default and the reason for the default."""
 
     name: str
-    default: int | float | None
+    default: Any
     # "connections", "bytes", "seconds", ...
     unit: str
     what: str
@@ -29,20 +31,28 @@ class Setting(NamedTuple):
     most: int | float = 1_000_000
     # Other names under which fingers know the flag.
     aliases: tuple[str, ...] = ()
-    # The one model that it is for; empty is all of them.
+    # The one model that it is for; empty is all of them. The one that it is not for.
     model: str = ""
+    but: str = ""
+    # What is no number: from a value, or from its text, to what is kept.
+    read: Callable[[Any], Any] | None = None
+    # Off on somebody else's server, where silence may be part of the conversation.
+    ours: bool = False
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
 
-    def check(self, value: Any) -> int | float | None:
+    def check(self, value: Any) -> Any:
         """Give the value as it is kept.
 
         Errors: SettingError for what this setting cannot be.
         """
-        if value is None and self.default is None:
-            return None
+        if self.read is not None:
+            try:
+                return self.read(value)
+            except SettingError as error:
+                raise SettingError(f"{self.name} {error}") from None
         kind = float if isinstance(self.default, float) or self.unit == "seconds" else int
         if isinstance(value, bool) or not isinstance(
             value, int | (float if kind is float else int)
@@ -98,6 +108,41 @@ SETTINGS: dict[str, Setting] = {
             most=2**31,
         ),
         Setting(
+            "overload",
+            "wait",
+            "wait, refuse, refuse:TEXT or drop",
+            "what comes when no more may be open: wait in the backlog, be closed (behind a "
+            "text), or be reset",
+            "whoever waits a moment is served after all; a balancer in front would rather know",
+            but="single",
+            read=read_overload,
+        ),
+        Setting(
+            "max_per_peer",
+            0,
+            "connections",
+            "from one host, or of one user of a socket file; 0 is any number. More are turned "
+            "away, closed where overload says wait",
+            "many people may stand behind one address; whom you know better, you can limit",
+            but="single",
+        ),
+        Setting(
+            "allow",
+            (),
+            "networks",
+            "that may connect, as in 10.0.0.0/8; none is everybody",
+            "who may come is decided by where it listens: here alone, unless told otherwise",
+            read=read_networks,
+        ),
+        Setting(
+            "deny",
+            (),
+            "networks",
+            "that may not, even if allowed",
+            "nobody is known to be bad",
+            read=read_networks,
+        ),
+        Setting(
             "handshake_timeout",
             10.0,
             "seconds",
@@ -111,6 +156,33 @@ SETTINGS: dict[str, Setting] = {
             "of waiting for a peer that sends nothing, until its connection is cut; 0 is never",
             "people type, and go for tea",
             aliases=("timeout",),
+            ours=True,
+        ),
+        Setting(
+            "first_byte_timeout",
+            120.0,
+            "seconds",
+            "for a peer to say anything at all, until its connection is cut; 0 is never",
+            "who connects has something to say, and those who only hold a place should not "
+            "hold it long",
+            ours=True,
+        ),
+        Setting(
+            "write_timeout",
+            30.0,
+            "seconds",
+            "in which a peer takes nothing of what waits to be sent, until its connection is "
+            "cut; 0 is never",
+            "the worst lines stand still for some seconds; who never reads must not keep a "
+            "worker, nor memory",
+        ),
+        Setting(
+            "total_timeout",
+            0.0,
+            "seconds",
+            "for a whole conversation, whatever happens in it; 0 is any time",
+            "long conversations are what many servers are for",
+            ours=True,
         ),
         Setting(
             "drain_timeout",
@@ -194,7 +266,7 @@ def with_settings(cls: Class) -> Class:
     """
     for setting in SETTINGS.values():
         if setting.name not in vars(cls) and not setting.model:
-            setattr(cls, setting.name, setting.default)
+            setattr(cls, setting.name, 0.0 if setting.ours else setting.default)
     return cls
 
 
@@ -210,9 +282,15 @@ def check_settings(
     for name, value in given.items():
         if name not in SETTINGS:
             raise TypeError(f"unknown setting {name!r}; {suggest(name, [*SETTINGS, *also])}")
+        setting = SETTINGS[name]
         if server is not None and not hasattr(server, name):
             raise SettingError(
-                f"{name} is for the model {SETTINGS[name].model!r}, not for {server.model!r}"
+                f"{name} is for the model {setting.model!r}, not for {server.model!r}"
             )
-        checked[name] = SETTINGS[name].check(value)
+        checked[name] = setting.check(value)
+        if getattr(server, "model", None) == setting.but and checked[name] != setting.default:
+            raise SettingError(
+                f"{name} means nothing to the model {setting.but!r}, which serves one at a time "
+                "while the others wait in the backlog; choose another model"
+            )
     return checked

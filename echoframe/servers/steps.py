@@ -19,7 +19,7 @@ from typing import Any
 from ..deadlines import milliseconds
 from ..framing import CHUNK
 from ..transports.tls import explain
-from .kernel import shut, unread, unsent, wait_until_sent
+from .kernel import reset_on_close, shut, unread, unsent, wait_until_sent
 from .rows import DRAIN, LINGERING, ORDER, REASONS, Cells
 
 __all__ = [
@@ -72,11 +72,13 @@ class Steps:
         row: int,
         linger_timeout: float = 1.0,
         handshake_timeout: float = 10.0,
+        write_timeout: float = 0.0,
     ) -> None:
         self._sock = sock
         self._cells = cells
         self._row = row
         self._linger = linger_timeout
+        self._write_timeout = write_timeout
         if sock.__class__ is not socket.socket and hasattr(sock, "do_handshake"):
             self._secure = True
             self._patience = handshake_timeout
@@ -102,11 +104,14 @@ class Steps:
         Errors: the same one, if it is the handler's.
         """
         if isinstance(error, BlockingIOError):
-            want = WRITE if self._out else READ
+            # A socket that blocks has waited in send() for as long as it may.
+            want = WRITE if self._out or self._sock.gettimeout() != 0 else READ
         else:
             want = _wanted(error) if self._secure else ""
             if not want:
                 return self._lost(error)
+        if want is WRITE and self._is_not_read():
+            return self._lost(TookNothing())
         order = self._cells[self._row + ORDER]
         if order < DRAIN or self._cells[self._row + LINGERING]:
             return want
@@ -178,6 +183,23 @@ class Steps:
         self._polls = True
         self._sock.setblocking(False)
 
+    def _is_not_read(self) -> bool:
+        if self._sock.gettimeout() != 0:
+            return True
+        if not self._write_timeout or self.stage == self._shake:
+            return False
+        now = time.monotonic()
+        if self.deadline is None:
+            self._allow(now + self._write_timeout)
+        return now >= (self.deadline or now + 1)
+
+    def _allow(self, deadline: float) -> None:
+        if self.deadline is None:
+            self._set_deadline(deadline)
+        else:
+            # Something was taken. The alarm looks here when it rings.
+            self.deadline = deadline
+
     def _set_deadline(self, deadline: float) -> None:
         self.deadline = deadline
         # Whatever is wanted next is news to whoever polls: it comes with a deadline.
@@ -243,24 +265,38 @@ class Steps:
             pass
 
     def _lost(self, error: OSError) -> str:
+        if isinstance(error, TookNothing):
+            return self._cut_off()
         reason = self._ordered
         if reason == "drain" and self._secure and not self._cells[self._row + LINGERING]:
             # We have shut its reading side, and the encryption misses its goodbye.
             return self._leave(reason)
         if not reason and not self._cells[self._row + LINGERING]:
             reason = "lost"
-            if self.deadline is not None:
+            if self.stage == self._shake:
                 logger.info("no handshake: %s", explain(error))
                 reason = "timeout" if isinstance(error, TimeoutError) else "lost"
             else:
                 logger.debug("peer vanished: %s", error)
         return self._done(reason or "reply")
 
+    def _cut_off(self) -> str:
+        try:
+            # Or the kernel would go on trying, and keep it all for minutes.
+            reset_on_close(self._sock)
+        except OSError:
+            pass
+        return self._done("timeout")
+
     def _done(self, reason: str = "peer") -> str:
         self._out = b""
         self.deadline = None
         self.stage = finished
         return DONE
+
+
+class TookNothing(TimeoutError):
+    """A peer has not read what was sent to it, for too long."""
 
 
 class Handshake(Steps):

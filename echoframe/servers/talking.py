@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..framing import CHUNK
@@ -17,9 +17,9 @@ from ..handlers import Handler, replies
 from ..session import AwaitingSession
 from ..transports.tls import explain
 from .datagrams import send_datagram
-from .kernel import unread, unsent
+from .kernel import acknowledged, reset_on_close, unread, unsent
 from .life import Connection
-from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS
+from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS, TIMEOUT
 from .tending import LOOK
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Talk:
     _task: asyncio.Task[None] | None = None
     _room: asyncio.Future[None] | None = None
     _timer: Any = None
+    _watchdog: Any = None
     received = 0
     sent = 0
     # Makes the transport, over TLS with the handshake.
@@ -122,9 +123,37 @@ class Talk:
 
     def pause_writing(self) -> None:
         self._full = True
+        self.watch_writing()
         if not self.session.closing:
             # Who does not read is not read from.
             self._listen(False)
+
+    def watch_writing(self) -> None:
+        """Cut the connection if its peer takes nothing for too long from now on."""
+        limit = self._server.write_timeout
+        if limit and self._watchdog is None and not self._gone:
+            self._watchdog = self._loop.call_later(limit, self._look, self._taken)
+
+    @property
+    def _taken(self) -> int:
+        if self.connection.encryption is not None:
+            return acknowledged(self.connection.request)
+        return self.sent - int(self._transport.get_write_buffer_size())
+
+    def _look(self, before: int) -> None:
+        self._watchdog = None
+        if self._gone or not self.writes:
+            return
+        if self._taken != before or self._cells[self.connection.row + LINGERING]:
+            self.watch_writing()
+            return
+        server, connection = self._server, self.connection
+        logger.info("Cut %s: write_timeout (%g s)", server._name(connection), server.write_timeout)
+        self._cells[connection.row + ORDER] = connection.ordered = TIMEOUT
+        self.session.end(self._ordered)
+        with suppress(OSError):
+            reset_on_close(connection.request)
+        self._transport.abort()
 
     def resume_writing(self) -> None:
         self._full = False
@@ -139,8 +168,9 @@ class Talk:
     def connection_lost(self, error: BaseException | None) -> None:
         self._gone = True
         self._failure = error or self._failure
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watchdog):
+            if timer is not None:
+                timer.cancel()
         if error is None and self.connection.encryption is not None:
             self._hear_the_rest()
         if self._task is None:
@@ -188,10 +218,18 @@ class Talk:
     @property
     def waits(self) -> bool:
         """It is the peer's turn: nothing is left to answer, or to send."""
+        return self._transport is None or not (self.session.busy or self.writes)
+
+    @property
+    def writes(self) -> bool:
+        """Something waits to be sent."""
         transport = self._transport
         if transport is None:
+            return False
+        if transport.get_write_buffer_size():
             return True
-        return not self.session.busy and not transport.get_write_buffer_size()
+        # What is encrypted waits with another transport, which only the kernel knows of.
+        return self.connection.encryption is not None and bool(unsent(self.connection.request))
 
     @property
     def unfinished(self) -> int:

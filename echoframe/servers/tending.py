@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..handlers import Protocol
-from .kernel import quiet_for
+from .kernel import has_spoken, quiet_for, unread
 from .lazy import lazy
 from .life import Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
@@ -24,7 +24,7 @@ from .settings import with_settings
 from .wake import RELOAD, STOP
 from .watch import Watch
 
-__all__ = ["LOOK", "Tending"]
+__all__ = ["LOOK", "LOOKS", "Tending"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -32,8 +32,8 @@ logger = logging.getLogger("echoframe.server")
 LOOK = 0.05
 # A stop that takes longer says what it waits for.
 PATIENCE = 0.5
-# A connection is looked at so many times within its idle_timeout, and may live by
-# that part longer than it should.
+# A connection is looked at so many times within the shortest of its limits, and may live
+# by that part longer than it should.
 LOOKS = 8
 
 # A mix-in has no base; the type checker may know what it will be mixed into.
@@ -49,12 +49,17 @@ class Tending(_Base):
 
     max_connections: int
     backlog: int
+    overload: str
+    max_per_peer: int
+    allow: Any
+    deny: Any
     max_message: int
     write_buffer: int
-    # Off, unless a program asks for it: on a server of somebody else's, silence may
-    # be part of the conversation. Ours sets it.
-    idle_timeout: float = 0.0
     handshake_timeout: float
+    first_byte_timeout: float
+    idle_timeout: float
+    write_timeout: float
+    total_timeout: float
     drain_timeout: float
     drain_quiet: float
     linger_timeout: float
@@ -104,7 +109,8 @@ class Tending(_Base):
             if life.draining:
                 pause = self._tend_to_all(now)
             else:
-                pause = self._tend_to_the_quiet(now) if self.idle_timeout else None
+                patience = self._patience()
+                pause = self._tend_to_the_quiet(now, patience) if patience else None
             due = life.alarms and self._alarm(now)
         return pause if not due else due if pause is None else min(pause, due)
 
@@ -128,8 +134,8 @@ class Tending(_Base):
                 if not idle or (connection.watched and silence == 0):
                     self._order(connection, FINISH)
                 connection.watched = True
-            elif self.idle_timeout and waiting and silence >= self.idle_timeout:
-                self._order(connection, TIMEOUT)
+            else:
+                self._keep_limits(connection, now, silence, waiting)
         if not connections:
             return None
         if not life.told and life.stopped + PATIENCE < now < life.deadline - 1:
@@ -141,11 +147,16 @@ class Tending(_Base):
             )
         return LOOK
 
-    def _tend_to_the_quiet(self, now: float) -> float | None:
+    def _patience(self) -> float:
+        """The shortest of the limits for which connections are looked at; 0 is none."""
+        limits = self.idle_timeout, self.first_byte_timeout, self.total_timeout
+        return min((limit for limit in limits if limit), default=0.0)
+
+    def _tend_to_the_quiet(self, now: float, patience: float) -> float | None:
         # The table is in the order of the next look: the first ones are due, and go
         # to its end. So a look costs what is due and not what is open.
         life = self._life
-        interval = max(self.idle_timeout / LOOKS, 0.01)
+        interval = max(patience / LOOKS, 0.01)
         due = now - interval
         first = self._next_to_look_at()
         if first is None:
@@ -159,11 +170,47 @@ class Tending(_Base):
                 if connection.closing or connection.ordered >= TIMEOUT:
                     continue
                 silence, waiting, _ = self._look_at(connection, now)
-                if waiting and silence >= self.idle_timeout:
-                    self._order(connection, TIMEOUT)
+                self._keep_limits(connection, now, silence, waiting)
             first = self._next_to_look_at() or first
         # Not for each of them alone.
         return max(first.looked + interval - now, interval / LOOKS)
+
+    def _keep_limits(
+        self, connection: Connection, now: float, silence: float, waiting: bool
+    ) -> None:
+        if self._has_passed(connection, now, silence, waiting):
+            self._order(connection, TIMEOUT)
+
+    def _has_passed(
+        self, connection: Connection, now: float, silence: float, waiting: bool
+    ) -> bool:
+        """A connection has passed one of its limits, and the log says so."""
+        passed = self._passed(connection, now, silence, waiting)
+        if passed:
+            logger.info("Cut %s: %s (%g s)", self._name(connection), passed, getattr(self, passed))
+        return bool(passed)
+
+    def _passed(self, connection: Connection, now: float, silence: float, waiting: bool) -> str:
+        """Name the limit that a connection has passed; empty is none."""
+        age = now - connection.began
+        if self.total_timeout and age >= self.total_timeout:
+            return "total_timeout"
+        if not waiting or unread(connection.request):
+            # What it has said may lie here because we have stood still ourselves.
+            return ""
+        if self.idle_timeout and silence >= self.idle_timeout:
+            return "idle_timeout"
+        if self.first_byte_timeout and age >= self.first_byte_timeout:
+            return "" if self._was_heard(connection) else "first_byte_timeout"
+        return ""
+
+    def _was_heard(self, connection: Connection) -> bool:
+        if connection.conversation is None and not connection.pid:
+            return has_spoken(connection.request)
+        return connection.seen[0] > 0
+
+    def _name(self, connection: Connection) -> str:
+        raise NotImplementedError
 
     def _next_to_look_at(self) -> Connection | None:
         connections = self._life.open.values()
@@ -177,6 +224,11 @@ class Tending(_Base):
         """Have a conversation of a poller's called at its deadline."""
         life = self._life
         with life.lock:
+            if connection.alarm is not None and connection.alarm <= when:
+                # It rings for that one first. So each has one or two alarms, however
+                # often its deadline moves.
+                return
+            connection.alarm = when
             first = not life.alarms or when < life.alarms[0][0]
             heapq.heappush(life.alarms, (when, id(connection), connection))
         if first and life.keeper is not None:
@@ -185,10 +237,20 @@ class Tending(_Base):
     def _alarm(self, now: float) -> float | None:
         alarms = self._life.alarms
         while alarms and alarms[0][0] <= now:
-            connection = heapq.heappop(alarms)[2]
-            if self._life.open.get(id(connection.request)) is connection:
+            when, _, connection = heapq.heappop(alarms)
+            if connection.alarm != when or not self._is_open(connection):
+                continue
+            connection.alarm = None
+            deadline = getattr(connection.conversation, "deadline", None)
+            if deadline is not None and deadline > now:
+                connection.alarm = deadline
+                heapq.heappush(alarms, (deadline, id(connection), connection))
+            elif deadline is not None:
                 self._ring(connection)
         return alarms[0][0] - now if alarms else None
+
+    def _is_open(self, connection: Connection) -> bool:
+        return self._life.open.get(id(connection.request)) is connection
 
     def _ring(self, connection: Connection) -> None:
         """A deadline of its conversation may have passed. Called with the lock held."""

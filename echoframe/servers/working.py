@@ -27,8 +27,8 @@ SHUTDOWN = b"d"
 class Working(Lifecycle):
     """The worker's side of PreforkMixIn."""
 
-    max_requests: int = SETTINGS["max_requests"].default  # type: ignore[assignment]  # connections
-    max_requests_jitter: int = SETTINGS["max_requests_jitter"].default  # type: ignore[assignment]  # connections
+    max_requests: int = SETTINGS["max_requests"].default
+    max_requests_jitter: int = SETTINGS["max_requests_jitter"].default
 
     _signals = OURS
 
@@ -94,6 +94,7 @@ class Working(Lifecycle):
             post.obeyed = order
             self._wake()
             return
+        post.has_room(False)
         super().stop()
         # For an accept loop of the stdlib's.
         self._BaseServer__shutdown_request = True
@@ -143,7 +144,20 @@ class Working(Lifecycle):
         return super()._accept_loop(poll_interval, once, deadline)
 
     def _has_room(self) -> bool:
-        return (self._post is None or self._post.order != PAUSE) and super()._has_room()
+        post = self._post
+        if post is None:
+            return super()._has_room()
+        room = post.order != PAUSE and super()._has_room()
+        if self.overload != "wait":
+            post.has_room(room)
+        return room
+
+    def _is_full(self) -> bool:
+        # Whoever comes to one listener for all is turned away if all are full.
+        if not super()._is_full():
+            return False
+        post = None if getattr(self, "reuse_port", False) else self._post
+        return post is None or not post.others_have_room()
 
     def _take(self, request: Any, client_address: Any) -> Connection:
         connection = super()._take(request, client_address)

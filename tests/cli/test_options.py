@@ -52,7 +52,37 @@ def test_the_defaults(outcome: list[Any]) -> None:
         assert getattr(server, setting.name, None) == (None if setting.model else setting.default)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("overload", "drop", "refuse:full"),
+        ("allow", "10.0.0.0/8", "::1"),
+        ("deny", "::1", "127.0.0.1"),
+    ],
+)
+def test_what_is_no_number_has_its_three_ways(
+    name: str,
+    one: str,
+    other: str,
+    outcome: list[Any],
+    config: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(["serve", "--" + name, one]) == 0
+    assert main(["serve", "--config", config(f'{name} = "{one}"')]) == 0
+    monkeypatch.setenv(f"ECHOFRAME_{name.upper()}", other)
+    assert main(["serve"]) == 0
+    assert main(["serve", "--" + name, one]) == 0
+    first, second, third, fourth = (getattr(server, name) for server in outcome[-4:])
+    check = SETTINGS[name].check
+    assert first == second == fourth == check(one)
+    assert third == check(other)
+
+
+NUMBERS = [name for name, setting in SETTINGS.items() if setting.read is None]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_every_setting_has_its_three_ways(
     name: str, outcome: list[Any], config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,8 @@ from echoframe.servers.settings import SETTINGS, Setting, check_settings
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None:
     assert SETTINGS[setting.name] is setting
-    assert setting.unit in ("connections", "bytes", "seconds", "threads", "processes")
+    units = {"connections", "bytes", "seconds", "threads", "processes", "networks"}
+    assert setting.unit in units or setting.read
     assert setting.what
     assert setting.reason
     assert setting.flag == "--" + setting.name.replace("_", "-")
@@ -25,9 +26,10 @@ def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None
 
 
 def test_a_mix_in_ends_no_silent_connection_of_a_foreign_server_unless_asked() -> None:
-    assert Lifecycle.idle_timeout == 0
+    ours = ("idle_timeout", "first_byte_timeout", "total_timeout")
+    assert [getattr(Lifecycle, name) for name in ours] == [0, 0, 0]
     for name, setting in SETTINGS.items():
-        if name != "idle_timeout" and not setting.model:
+        if name not in ours and not setting.model:
             assert getattr(Lifecycle, name) == setting.default
 
 
@@ -35,10 +37,17 @@ def test_the_documented_defaults_are_these() -> None:
     assert {name: setting.default for name, setting in SETTINGS.items()} == {
         "max_connections": 1000,
         "backlog": 4096,
+        "overload": "wait",
+        "max_per_peer": 0,
+        "allow": (),
+        "deny": (),
         "max_message": 1024 * 1024,
         "write_buffer": 256 * 1024,
         "handshake_timeout": 10.0,
         "idle_timeout": 600.0,
+        "first_byte_timeout": 120.0,
+        "write_timeout": 30.0,
+        "total_timeout": 0.0,
         "drain_timeout": 10.0,
         "drain_quiet": 0.1,
         "linger_timeout": 1.0,
@@ -108,9 +117,3 @@ def test_an_unknown_keyword_is_a_type_error_with_the_near_miss() -> None:
         check_settings({"back_log": 5})
     with pytest.raises(TypeError, match=r"did you mean 'framing'"):
         check_settings({"framin": 5}, ("framing",))
-
-
-def test_a_setting_that_may_be_off_takes_none() -> None:
-    setting = Setting("rate", None, "connections", "", "")
-    assert setting.check(None) is None
-    assert setting.check(3) == 3
