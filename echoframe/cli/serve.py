@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..errors import AddressError, EchoframeError, SettingError
 from ..framing import make_framing
 from ..handlers import registry
 from ..servers import MODELS, SETTINGS, PreforkServer, Server, Setting, model_class
+from ..servers.handover import check_path
 from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import FLAGS, CannotStart, UsageError, in_flags, near
@@ -209,6 +209,13 @@ OPTIONS = [
         _read_descriptor,
         "N",
     ),
+    Option(
+        "takeover",
+        "a Unix socket: if a server of this user offers its listeners there, take them over, "
+        "and it drains once this one serves; then offer them there to the next one",
+        check_path,
+        "PATH",
+    ),
     *map(_setting, SETTINGS.values()),
 ]
 
@@ -254,8 +261,11 @@ def run(given: Any) -> int:
         if signals.arrived:
             server.stop()
         with server:
-            with _port_file(server, values.get("port_file")):
-                _tell_ready(server, values.get("ready_fd"))
+            with _Told(server, values.get("port_file"), values.get("ready_fd")) as told:
+                if server.takeover is None:
+                    told.tell()
+                else:
+                    server.settled = told.tell
                 on = f", on {server.runs_on}" if server.runs_on else ""
                 logger.info("Try it%s: %s", on, _try_it(server, values.get("framing")))
                 report = server.run()
@@ -265,6 +275,8 @@ def run(given: Any) -> int:
             names = ", ".join(name for name, how in report.who if how == "cut")
             what = "conversation was" if report.cut == 1 else "conversations were"
             logger.warning("%d %s cut: %s", report.cut, what, names)
+        if server.overtaken:
+            return CannotStart.code
     return 128 + server.cut_by if server.cut_by else 0
 
 
@@ -362,7 +374,7 @@ def _server(
     model: type[Server] = values.get("model", model_class("thread"))
     keywords = {
         name: values[name]
-        for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode")
+        for name in (*SETTINGS, *ServerTls._fields, "framing", "unix_mode", "takeover")
         if name in values
     }
     # The workers of prefork take what their inner model takes.
@@ -437,31 +449,85 @@ def _no_port_file(path: str, error: OSError) -> CannotStart:
     return CannotStart(f"cannot write the port to {path}: {reason}; choose another --port-file")
 
 
-@contextmanager
-def _port_file(server: Server, path: str | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    ports = [place.port for place in server.addresses if place.scheme != "unix"]
-    if not ports:
-        raise UsageError("--port-file needs an address that has a port, which unix:// has not")
-    # Complete from the first moment on: whoever sees the file can read the port.
-    beside = _beside(path)
-    try:
-        with open(beside, "w", encoding="ascii") as file:
-            file.write(f"{ports[0]}\n")
-            mark = _mark(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        _remove(beside)
-        raise _no_port_file(path, error) from None
-    try:
-        yield
-    finally:
+class _Told:
+    """Tells, once, where the server is, by --port-file and --ready-fd; a context manager.
+
+    With --takeover that is when nobody else has the listeners any more.
+    """
+
+    def __init__(self, server: Server, path: str | None, number: int | None) -> None:
+        self._server, self._path, self._number = server, path, number
+        self._mark: tuple[int, int] | None = None
+
+    def __enter__(self) -> _Told:
+        if self._path is not None:
+            self._port()
+        if self._number is not None and self._server.takeover is not None:
+            # Its reader waits for the end, which must not need those who are forked
+            # before that.
+            os.register_at_fork(after_in_child=self._let_go)
+        return self
+
+    def tell(self) -> None:
+        """Do it. Errors: CannotStart, but with --takeover a line of the log instead."""
+        try:
+            self._write_port()
+        except CannotStart as error:
+            if self._server.takeover is None:
+                raise
+            # Nobody is there any more who would serve instead.
+            logger.error("%s", error)
+        if self._number is not None:
+            lines = "".join(f"{place}\n" for place in self._server.addresses)
+            try:
+                os.write(self._number, lines.encode())
+            except OSError as error:
+                logger.warning(
+                    "nobody could be told by descriptor %d: %s", self._number, error.strerror
+                )
+        self._let_go()
+
+    def _let_go(self) -> None:
+        number, self._number = self._number, None
+        if number is None:
+            return
+        if number > 2:
+            os.close(number)
+            return
+        # A standard stream's number must not become a connection's.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+    def _port(self) -> int:
+        ports = [place.port for place in self._server.addresses if place.scheme != "unix"]
+        if not ports:
+            raise UsageError("--port-file needs an address that has a port, which unix:// has not")
+        return ports[0]
+
+    def _write_port(self) -> None:
+        path = self._path
+        if path is None:
+            return
+        # Complete from the first moment on: whoever sees the file can read the port.
+        beside = _beside(path)
+        try:
+            with open(beside, "w", encoding="ascii") as file:
+                file.write(f"{self._port()}\n")
+                self._mark = _mark(file.fileno())
+            os.replace(beside, path)
+        except OSError as error:
+            _remove(beside)
+            raise _no_port_file(path, error) from None
+
+    def __exit__(self, *error: object) -> None:
+        if self._server.handed_over:
+            # What stands there is still true, and its successor's to replace.
+            return
         try:
             # Another server may have written its own by now.
-            if _mark(path) == mark:
-                os.unlink(path)
+            if self._path is not None and _mark(self._path) == self._mark:
+                os.unlink(self._path)
         except OSError:
             # Gone already.
             pass
@@ -478,23 +544,6 @@ def _remove(path: str) -> None:
     except OSError:
         # It was never made.
         pass
-
-
-def _tell_ready(server: Server, number: int | None) -> None:
-    if number is None:
-        return
-    lines = "".join(f"{place}\n" for place in server.addresses)
-    try:
-        os.write(number, lines.encode())
-    except OSError as error:
-        logger.warning("nobody could be told by descriptor %d: %s", number, error.strerror)
-    if number > 2:
-        os.close(number)
-        return
-    # A standard stream's number must not become a connection's.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
 
 
 def _try_it(server: Server, framing: str | None) -> str:

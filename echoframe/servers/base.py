@@ -29,13 +29,15 @@ from ..transports.certificates import ServerTls, server_context
 from ..transports.tls import TlsFacts, facts_of
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
+from .handover import Handover
 from .kernel import reset_on_close, somaxconn
 from .lazy import lazy
-from .life import Connection
+from .life import Connection, Report
 from .lifecycle import Lifecycle
 from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings
 from .steps import Goodbye, Handshake
+from .watch import Watch
 
 if TYPE_CHECKING:
     import ssl
@@ -67,6 +69,10 @@ class Server(Lifecycle, socketserver.TCPServer):
                           those that show none are served, unless
                           tls_require_client_cert is true
     tls                   a ready ssl.SSLContext instead of the four before
+    takeover              a path: serve_forever() and run() offer the listeners there to
+                          the next program of this user that is told the same path. If
+                          somebody offers there now, its listeners are taken over, and it
+                          drains as soon as this server serves
     any setting           see settings.py
 
     Callers use: address, addresses, serve_forever, run, stop, close, report, and
@@ -108,6 +114,10 @@ class Server(Lifecycle, socketserver.TCPServer):
     log_messages: bool = False
     unix_mode: int | None = None
     unix_owner: tuple[int, int] | None = None
+    takeover: str | os.PathLike[str] | None = None
+    # Called, if there is a takeover, once the listeners are this server's alone and it
+    # offers them in turn.
+    settled: Callable[[], object] | None = None
     tls: ssl.SSLContext | None = None
     tls_cert: str | os.PathLike[str] | None = None
     tls_key: str | os.PathLike[str] | None = None
@@ -125,6 +135,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         log_messages: bool | None = None,
         unix_mode: int | None = None,
         unix_owner: tuple[int, int] | None = None,
+        takeover: str | os.PathLike[str] | None = None,
         tls: ssl.SSLContext | None = None,
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
@@ -132,13 +143,14 @@ class Server(Lifecycle, socketserver.TCPServer):
         tls_require_client_cert: bool | None = None,
         **settings: Any,
     ) -> None:
-        also = ("framing", "registry", *ServerTls._fields)
+        also = ("framing", "registry", "takeover", *ServerTls._fields)
         for name, value in check_settings(settings, also, self).items():
             setattr(self, name, value)
         for name, value in (
             ("log_messages", log_messages),
             ("unix_mode", unix_mode),
             ("unix_owner", unix_owner),
+            ("takeover", takeover),
             *zip(
                 ServerTls._fields,
                 (tls, tls_cert, tls_key, tls_ca, tls_require_client_cert),
@@ -152,6 +164,8 @@ class Server(Lifecycle, socketserver.TCPServer):
         if not self._places:
             raise SettingError("a server needs at least one address")
         self.listeners: list[Listener] = []
+        # The same, for each of the places: several, if their workers had their own.
+        self._groups: list[list[Listener]] = []
         self._refuse_unused_hooks()
         handler = self._understand(RequestHandlerClass, registry, framing)
         self._context = self._read_certificates()
@@ -232,13 +246,18 @@ class Server(Lifecycle, socketserver.TCPServer):
     @property
     def addresses(self) -> list[Address]:
         """Where all listeners really are: with port 0, the port that was chosen."""
-        return [listener.address for listener in self.listeners] or self._places
+        # Of a predecessor whose workers had a listener each there may be several.
+        return list(dict.fromkeys(listener.address for listener in self.listeners)) or self._places
 
     def server_bind(self) -> None:
-        """Bind every listener. May be extended; call super()."""
+        """Bind every listener, or take it over. May be extended; call super()."""
         options = self._listen_options()
+        if self.takeover is not None:
+            self._handover = Handover(self.takeover)
         for place in self._places:
-            self.listeners.append(bind(place, options))
+            offered = self._handover.take(place, options) if self._handover is not None else []
+            self._groups.append(offered or [bind(place, options)])
+            self.listeners += self._groups[-1]
         first = self.listeners[0]
         self.socket = first.socket
         self.address_family = first.socket.family
@@ -254,7 +273,7 @@ class Server(Lifecycle, socketserver.TCPServer):
             except OSError as error:
                 # Two programs may have bound the same port before either listened.
                 raise listen_error(listener.address, error) from None
-            place = listener.address
+        for place in self.addresses:
             logger.info("Listening on %s", place.name if place.scheme == "tcp" else place)
         granted = somaxconn()
         if granted is not None and granted < options.backlog:
@@ -329,16 +348,89 @@ class Server(Lifecycle, socketserver.TCPServer):
             listener.owner = os.getpid()
             listener.encrypts = not self.encrypted_by_others
 
+    # ---------------------------------------------------------------- handover
+
+    _handover: Handover | None = None
+    # Where it is heard.
+    _handover_watch: Watch | None = None
+
+    def _accept_loop(
+        self,
+        poll_interval: float | None = None,
+        once: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        if not once:
+            self._serves()
+        return super()._accept_loop(poll_interval, once, deadline)
+
+    def _serves(self) -> None:
+        handover = self._handover
+        if handover is None or self._handover_watch is not None:
+            return
+        self._handover_watch = self._life.watch
+        self._handover_watch.add(handover.fileno(), handover.attend)
+        handover.begin(
+            list(zip(self._places, self._groups, strict=True)),
+            self.stop,
+            lambda: None if self.settled is None else self.settled(),
+        )
+
+    @property
+    def overtaken(self) -> bool:
+        """It has ended because another program took the same listeners over first."""
+        return self._handover is not None and self._handover.overtaken
+
+    @property
+    def handed_over(self) -> bool:
+        """Another program has its listeners, or will have them in a moment."""
+        return self._handover is not None and self._handover.handed_over
+
+    def _see_them_out(self) -> None:
+        self._end_handover()
+        super()._see_them_out()
+
+    def _end_handover(self) -> None:
+        handover, watch = self._handover, self._handover_watch
+        if handover is None:
+            return
+        if self._life.pid != os.getpid():
+            self._leave_handover()
+            return
+        if watch is not None:
+            self._handover_watch = None
+            watch.remove(handover.fileno())
+        handover.close()
+
+    def _leave_handover(self) -> None:
+        """Let go of it in a forked process."""
+        if self._handover is not None:
+            self._handover.leave()
+            self._handover = self._handover_watch = None
+
+    def _finish(self, began: float) -> Report:
+        report = super()._finish(began)
+        if self._handover is not None:
+            # Not before the keeper has ended, who may have listened to it.
+            self._handover.release()
+        return report
+
+    # --------------------------------------------------------------- listeners
+
     def _listeners(self) -> list[Any]:
         return self.listeners
 
     def _stop_listening(self) -> None:
+        # First, since it knows whether socket files are somebody else's by now.
+        self._end_handover()
         for listener in self.listeners:
             if not listener.transport.datagrams:
                 listener.close()
 
     def _close_listeners(self) -> None:
-        for listener in self.listeners:
+        self._end_handover()
+        # If something went wrong while they were bound, not all are among the listeners.
+        for listener in chain(self.listeners, *self._groups):
             listener.close()
 
     def _batch(self) -> int:
@@ -347,6 +439,7 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     def _close_in_child(self, connection: Connection) -> None:
         self._leave_to_parent()
+        self._leave_handover()
         for sock in self._only_parents:
             os.close(_detach(sock))
         life = self._life

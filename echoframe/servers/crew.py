@@ -148,6 +148,11 @@ class Crew:
         self.slots = self.slots or [Slot(number) for number in range(size)]
         self.order_all(SERVE)
 
+    @property
+    def is_complete(self) -> bool:
+        """Every place has a worker that serves."""
+        return all(slot.worker is not None for slot in self.slots)
+
     def close(self) -> None:
         """Let go of everything. Harmless when called again."""
         _close(*self.lifeline, *self.names, *self.spare)

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from .door import Door
@@ -211,14 +211,13 @@ class Keeper(threading.Thread):
     def __init__(
         self,
         tend: Callable[[], float | None],
-        other: Wake | None = None,
-        hear: Callable[[bytes], None] | None = None,
+        others: Mapping[int, Callable[[], object]] | None = None,
     ) -> None:
         super().__init__(name="echoframe-keeper", daemon=True)
         self.wake = Wake()
-        # Somebody else's, who may be busy; what was not heard there goes to hear().
-        self._other = other
-        self._hear = hear
+        # Descriptors that are somebody else's, who may be busy; what is not heard there
+        # is heard here, by calling these.
+        self._others = others or {}
         # Nothing to do until somebody wakes it.
         self.asleep = False
         self._tend = tend
@@ -230,8 +229,8 @@ class Keeper(threading.Thread):
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         watch = select.poll()
         watch.register(self.wake, select.POLLIN)
-        if self._other is not None:
-            watch.register(self._other, select.POLLIN)
+        for number in self._others:
+            watch.register(number, select.POLLIN)
         while not self._over:
             # Before it looks: whoever comes while it looks must wake it again.
             self.asleep = True
@@ -247,18 +246,15 @@ class Keeper(threading.Thread):
                 if number == self.wake.fileno():
                     self.wake.clear()
                 else:
-                    self._overhear()
+                    self._overhear(number)
 
-    def _overhear(self) -> None:
-        other, hear = self._other, self._hear
-        assert other is not None  # it has said something
-        assert hear is not None
+    def _overhear(self, other: int) -> None:
         # It is for another thread, unless that does not come to it.
         mine, others = select.poll(), select.poll()
         mine.register(self.wake, select.POLLIN)
         others.register(other, select.POLLIN)
         if not mine.poll(OVERHEARS * 1000) and others.poll(0):
-            hear(other.clear())
+            self._others[other]()
 
     def end(self) -> None:
         self._over = True

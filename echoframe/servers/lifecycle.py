@@ -92,6 +92,9 @@ class Lifecycle(Accepting):
             life.serving = None
             life.ended.set()
 
+    def _serves(self) -> None:
+        """From here on connections are accepted. May be extended, and called again."""
+
     def stop(self) -> None:
         """Accept no more connections and let serve_forever() return.
 

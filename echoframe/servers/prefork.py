@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -112,7 +113,10 @@ class PreforkMixIn(Working):
         crew.attend(life, self.workers or _cores(), self._work, self._starve)
         try:
             while not life.stop_requested:
-                life.watch.wait(crew.look(self.drain_timeout))
+                pause = crew.look(self.drain_timeout)
+                if crew.is_complete:
+                    self._serves()
+                life.watch.wait(pause)
         except WorkersFailed:
             self.stop()
             raise
@@ -216,13 +220,17 @@ class PreforkServer(PreforkMixIn, Server):
         if not self.reuse_port:
             return
         options = self._listen_options()
-        for _ in range(1, self.workers or _cores()):
-            share: list[Listener] = []
-            self._shares.append(share)
-            for place, first in zip(self._places, self.listeners, strict=True):
-                # What has no port is shared by all.
-                alone = place.scheme not in ("unix", "fd")
-                share.append(bind(first.address, options) if alone else first)
+        size = self.workers or _cores()
+        shares: list[list[Listener]] = [[] for _ in range(size)]
+        self.listeners, *self._shares = shares
+        for place, group in zip(self._places, self._groups, strict=True):
+            # What has no port is shared by all, and so is what was made to be alone.
+            if place.scheme not in ("unix", "fd") and _may_have_others(group[0]):
+                while len(group) < size:
+                    group.append(bind(group[0].address, options))
+            # Those of a predecessor that had more workers are looked after as well.
+            for number in range(max(size, len(group))):
+                shares[number % size].append(group[number % len(group)])
 
     def server_activate(self) -> None:
         """Start to take connections. May be extended; call super()."""
@@ -258,6 +266,8 @@ class PreforkServer(PreforkMixIn, Server):
                 listener.owner = self._post.supervisor
 
     def _work(self, post: Post) -> None:
+        # It is the supervisor's.
+        self._leave_handover()
         shares = [self.listeners, *self._shares]
         if len(shares) > 1:
             mine = shares[post.number]
@@ -283,6 +293,11 @@ def _worker_class(outer: type[PreforkServer], inner: str | type[Server]) -> type
             "choose a model that does not"
         )
     return type(outer.__name__, (outer, kind), {"__module__": outer.__module__})
+
+
+def _may_have_others(listener: Listener) -> bool:
+    # One that was taken over may lack it.
+    return bool(listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
 
 def _nothing() -> None:

@@ -37,9 +37,14 @@ class SingleServer(Server):
     def _overheard(self) -> tuple[Any, ...]:
         # The thread that polls is the one that talks. A signal that comes just before it
         # waits for its peer wakes it from nothing, and its handler does not run.
-        return self._life.wake, self._hear_of_signals
+        # And a successor does not wait for the end of a conversation.
+        others = {self._life.wake.fileno(): self._hear_of_signals}
+        if self._handover is not None:
+            others[self._handover.fileno()] = self._handover.attend
+        return (others,)
 
-    def _hear_of_signals(self, said: bytes) -> None:
+    def _hear_of_signals(self) -> None:
+        said = self._life.wake.clear()
         self._hear(said)
         if self._life.runs and {signal.SIGINT, signal.SIGTERM}.intersection(said):
             self.stop()

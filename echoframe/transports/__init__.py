@@ -13,7 +13,7 @@ from .tls import Tls
 from .udp import Udp
 from .unix import Unix
 
-__all__ = ["TRANSPORTS", "Listener", "ListenOptions", "Transport", "bind", "transport_of"]
+__all__ = ["TRANSPORTS", "Listener", "ListenOptions", "Transport", "bind", "take", "transport_of"]
 
 TRANSPORTS: dict[str, Transport] = {
     transport.scheme: transport for transport in (Tcp(), Tls(), Unix(), Udp())
@@ -39,13 +39,42 @@ def bind(address: Address, options: ListenOptions) -> Listener:
     if address.scheme == "fd":
         return _inherit(address)
     transport = transport_of(address)
-    sock = _quick_to_accept(transport.bind(address, options))
+    listener = _listener(transport, transport.bind(address, options), options)
+    listener.mark = transport.mark(address)
+    return listener
+
+
+def take(address: Address, number: int, options: ListenOptions) -> Listener:
+    """Give a listener of a socket that another program has bound for this address.
+
+    A socket file that goes with it stays when the listener is closed, unless somebody
+    gives it its mark.
+
+    Errors: ListenError when it is of another kind; the descriptor is closed then.
+    """
+    transport = transport_of(address)
+    sock = None
+    try:
+        sock = socket.socket(fileno=number)
+        is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+        if sock.type == transport.kind and is_unix == (transport.scheme == "unix"):
+            return _listener(transport, sock, options)
+        reason = "it is of another kind"
+    except OSError as error:
+        reason = str(error.strerror)
+    if sock is None:
+        os.close(number)
+    else:
+        sock.close()
+    raise ListenError(f"{address}: the socket that was handed over cannot be used: {reason}")
+
+
+def _listener(transport: Transport, bound: socket.socket, options: ListenOptions) -> Listener:
+    sock = _quick_to_accept(bound)
     # Readiness is no promise: a connection that was reset, or taken by another
     # process, must not leave accept() waiting.
     sock.setblocking(False)
-    listener = Listener(
-        transport, sock, transport.place_of(sock, sock.getsockname()), transport.mark(address)
-    )
+    listener = Listener(transport, sock, transport.place_of(sock, sock.getsockname()))
     if transport.scheme == "tls":
         listener.tls = options.tls
     return listener

@@ -83,6 +83,9 @@ class Transport:
         """What will tell later that the thing at this address is still what bind() made."""
         return None
 
+    def permit(self, address: Address, options: ListenOptions) -> None:
+        """Give a socket file the mode and the owner that it was told to have."""
+
     def unbind(self, sock: socket.socket, address: Address, mark: object) -> None:
         """Release what bind() gave, and what it made besides."""
         sock.close()

@@ -44,10 +44,7 @@ class Unix(Transport):
             if not abstract:
                 mark = self.mark(address)
                 # In time: nobody gets in before listen().
-                if options.unix_owner is not None:
-                    os.chown(address.path, *options.unix_owner)
-                if options.unix_mode is not None:
-                    os.chmod(address.path, options.unix_mode)
+                self.permit(address, options)
         except OSError as error:
             self.unbind(sock, address, mark)
             raise listen_error(address, error) from None
@@ -58,6 +55,12 @@ class Unix(Transport):
             return None
         found = os.stat(address.path)
         return found.st_dev, found.st_ino
+
+    def permit(self, address: Address, options: ListenOptions) -> None:
+        if options.unix_owner is not None:
+            os.chown(address.path, *options.unix_owner)
+        if options.unix_mode is not None:
+            os.chmod(address.path, options.unix_mode)
 
     def unbind(self, sock: socket.socket, address: Address, mark: object) -> None:
         try:

@@ -314,7 +314,7 @@ def test_no_file_and_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     [
         option
         for option in serve.OPTIONS
-        if option.name not in ("port_file", "tls_cert", "tls_key", "tls_ca")
+        if option.name not in ("port_file", "tls_cert", "tls_key", "tls_ca", "takeover")
     ],
     ids=lambda option: option.name,
 )
