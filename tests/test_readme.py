@@ -240,7 +240,7 @@ def without_times(text: str) -> str:
 
 
 def test_the_comparison_is_one_command_and_the_tests_are_one() -> None:
-    compare, tests = blocks("sh")
+    compare, *_, tests = blocks("sh")
     assert compare.text == (
         "python3 -m venv .venv && .venv/bin/pip install -q '.[all]' "
         "&& .venv/bin/echoframe compare\n"
@@ -279,7 +279,7 @@ def test_the_table_of_workloads_is_the_codes() -> None:
 
 
 def test_what_a_comparison_prints_names_every_model_and_workload() -> None:
-    (compare, _) = blocks("sh")
+    compare, *_ = blocks("sh")
     for name in (*MODELS, *DEFAULTS):
         assert re.search(rf"^{name}\b", compare.shown, re.MULTILINE), name
     assert "\nVerdict\n" in compare.shown
