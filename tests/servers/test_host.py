@@ -1,0 +1,213 @@
+"""Faults of the host: killed parents, processes that stand still, clocks that are set back."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import signal
+import socket
+import socketserver
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import echoframe
+from echoframe import Client
+from echoframe.servers import MODELS, ForkServer
+from echoframe.servers import fork as fork_module
+from echoframe.testing import running
+
+from ..helpers import (
+    DEADLINE,
+    Gate,
+    Notes,
+    Place,
+    ask,
+    echo,
+    eventually,
+    forked,
+    raw_connection,
+    read_line,
+    read_to_end,
+    served,
+    slow,
+    stopped,
+)
+
+
+def _orphaned(work: Callable[[Notes], object], talk: Callable[[socket.socket], None]) -> float:
+    """Connect, talk, kill the parent, and give the seconds until the child has hung up."""
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        talk(peer)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        began = time.monotonic()
+        assert read_to_end(peer) == b""
+        return time.monotonic() - began
+
+
+def _alone(handler: Any, **settings: Any) -> Callable[[Notes], None]:
+    def work(told: Notes) -> None:
+        fork_module.NOTICES = 0.1
+        server = ForkServer("tcp://127.0.0.1:0", handler, **settings)
+        told.write(str(server.address))
+        server.run()
+
+    return work
+
+
+def test_an_idle_child_whose_parent_was_killed_ends() -> None:
+    def talk(peer: socket.socket) -> None:
+        assert ask(peer, b"hello") == b"hello"
+
+    _orphaned(_alone(echo), talk)
+
+
+def test_a_child_whose_parent_was_killed_finishes_what_it_is_doing(
+    notes: Notes, gate: Gate
+) -> None:
+    work = _alone(slow(gate, notes))
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        # It has noticed by then.
+        with pytest.raises(TimeoutError):
+            peer.settimeout(0.3)
+            peer.recv(1)
+        peer.settimeout(DEADLINE)
+        gate.open()
+        assert read_to_end(peer) == b"hello\n"
+
+
+def test_half_a_message_keeps_a_child_without_a_parent_for_the_drain_time() -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.sendall(b"hello\nhalf")
+        assert read_line(peer) == b"hello\n"
+
+    seconds = _orphaned(_alone(echo, framing="line", drain_timeout=0.3), talk)
+    assert 0.25 < seconds < DEADLINE
+
+
+def test_a_deaf_handler_ends_too_when_its_parent_was_killed(
+    notes: Notes, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_module, "GRACE", 0.1)
+
+    def talk(peer: socket.socket) -> None:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+
+    _orphaned(_alone(slow(gate, notes), drain_timeout=0.1), talk)
+
+
+# ------------------------------------------------------------------ standing still
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    if not found.exists():
+        pytest.skip("this kernel does not tell which children a process has")
+    return [pid, *map(int, found.read_text().split())]
+
+
+class Reading(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line)
+
+
+@pytest.mark.parametrize("handler", [echo, Reading], ids=["messages", "handler class"])
+def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut(handler: Any) -> None:
+    idle = 0.3
+    models = [cls for cls in MODELS.values() if handler is echo or cls.runs_handler_classes]
+    with ExitStack() as stack:
+        peers = []
+        families = []
+        for cls in models:
+            settings = {"workers": 1} if cls.model == "prefork" else {}
+            up = stack.enter_context(served(cls, handler, alone=True, idle_timeout=idle, **settings))
+            peer = stack.enter_context(raw_connection(up))
+            assert ask(peer, b"hello") == b"hello"
+            peers.append(peer)
+            families.append(_family(up.pid))
+        # All of them at once, so that the test waits once. Nobody may be cut before that.
+        for peer in peers:
+            assert ask(peer, b"ready?") == b"ready?"
+        for pid in (pid for family in families for pid in family):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for pid in (pid for family in families for pid in family):
+                eventually(lambda pid=pid: stopped(pid), "its standstill")
+            for peer in peers:
+                peer.sendall(b"are you there?\n")
+            # This is the time that must pass.
+            time.sleep(2 * idle)
+        finally:
+            for family in families:
+                # The one that orders first.
+                for pid in family:
+                    os.kill(pid, signal.SIGCONT)
+        for peer, cls in zip(peers, models, strict=True):
+            assert read_line(peer) == b"are you there?\n", cls.model
+        for peer in peers:
+            # And who is silent from then on is cut as ever.
+            assert peer.recv(1) == b""
+
+
+# --------------------------------------------------------------------- the clock
+
+# What tells the time of day, which may be set to anything at any moment.
+OF_DAY = {"time", "time_ns", "localtime", "gmtime", "now", "utcnow", "today"}
+
+
+def _asks_for_the_time_of_day(file: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
+            found += [alias.name for alias in node.names if alias.name not in ("sleep", "monotonic")]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("time", "datetime", "date") and node.attr in OF_DAY:
+                found.append(f"{node.value.id}.{node.attr}, line {node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("part", ["servers", "transports", "handlers", "testing", ""])
+def test_nothing_that_waits_asks_for_the_time_of_day(part: str) -> None:
+    files = sorted((Path(echoframe.__file__).parent / part).glob("*.py"))
+    assert files
+    asked = {file.name: _asks_for_the_time_of_day(file) for file in files}
+    assert not any(asked.values()), asked
+
+
+def test_a_clock_that_is_asked_for_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("import time\nfrom datetime import datetime\ntime.time()\n")
+    assert len(_asks_for_the_time_of_day(tmp_path / "x.py")) == 2
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_clock_that_is_set_back_changes_nothing(model: str) -> None:
+    def work(told: Notes) -> None:
+        hours = itertools.count()
+        # An hour back whenever somebody looks.
+        time.time = lambda: 1e9 - 3600 * next(hours)
+        time.time_ns = lambda: int(time.time() * 1e9)
+        with running(echo, model, "tcp", idle_timeout=0.1, drain_timeout=5) as up:
+            with Client(up.address, timeout=DEADLINE) as client:
+                assert client.ask("hello") == b"hello"
+            with raw_connection(up) as silent:
+                assert silent.recv(1) == b""
+                told.write("cut")
+        assert up.report is not None
+        told.write(up.report.seconds < 1.0)
+
+    with forked(work) as child:
+        assert child.notes.take(2) == ["cut", "True"]
+        assert child.wait() == 0
