@@ -81,9 +81,7 @@ def test_a_live_servers_file_stays(place: str) -> None:
     with listening(place) as listener:
         with pytest.raises(ListenError) as caught:
             bind(listener.address, ListenOptions())
-        assert str(caught.value) == (
-            "unix://x.sock is in use; stop whoever listens there, or choose another one"
-        )
+        assert str(caught.value).startswith("unix://x.sock is in use")
         assert caught.value.errno == errno.EADDRINUSE
         # The knock at its door, then a real visitor.
         accept(listener)[0].close()
