@@ -253,9 +253,7 @@ class Server(Lifecycle, socketserver.TCPServer):
                 listener.transport.listen(listener.socket, options)
             except OSError as error:
                 # Two programs may have bound the same port before either listened.
-                raise listen_error(
-                    listener.address, error, listener.socket.getsockname()
-                ) from None
+                raise listen_error(listener.address, error, listener.socket.getsockname()) from None
             place = listener.address
             logger.info("Listening on %s", place.name if place.scheme == "tcp" else place)
         granted = somaxconn()

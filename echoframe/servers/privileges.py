@@ -18,8 +18,10 @@ __all__ = ["Identity", "explained", "find_group", "find_user", "identity"]
 
 logger = logging.getLogger("echoframe.server")
 
-# The user that this process became. A process has one.
-_became = ""
+
+class _ThisProcess:
+    # The user that it became, if it did.
+    became = ""
 
 
 class Identity(NamedTuple):
@@ -36,7 +38,6 @@ class Identity(NamedTuple):
 
         Errors: ListenError when that cannot be.
         """
-        global _became
         self.check()
         # prefork wants it only later, when it may be where nobody but root can read.
         import json  # noqa: F401
@@ -52,7 +53,7 @@ class Identity(NamedTuple):
             ) from None
         if self.uid and _can_go_back():
             raise ListenError(f"cannot become user {self.name} for good on this system")
-        _became = self.name
+        _ThisProcess.became = self.name
         logger.info("Serving as user %s (uid %d, gid %d)", self.name, self.uid, self.gid)
         for path in (os.__file__, __file__):
             if not os.access(path, os.R_OK):
@@ -62,7 +63,6 @@ class Identity(NamedTuple):
                     self.name,
                     os.path.dirname(path),
                 )
-
 
     def check(self) -> None:
         """Errors: ListenError when this process cannot become anybody else."""
@@ -118,8 +118,9 @@ def find_group(group: str) -> int:
 
 def explained(error: Exception) -> str:
     """An error's sentence and, where that is the reason, that this process was root once."""
-    if _became and isinstance(error.__context__, PermissionError):
-        return f"{error} (for {_became}, the user that this server became; root could read it)"
+    became = _ThisProcess.became
+    if became and isinstance(error.__context__, PermissionError):
+        return f"{error} (for {became}, the user that this server became; root could read it)"
     return str(error)
 
 

@@ -72,7 +72,8 @@ def _inet(scheme: str, where: Any, deadline: float) -> list[str]:
     table, state = ("udp", _WAITS) if scheme == "udp" else ("tcp", _LISTENS)
     host = where[0].partition("%")[0] or "0.0.0.0"
     ours = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-    waiting, others = [], []
+    waiting: list[str] = []
+    others: list[str] = []
     for name in (table, table + "6"):
         try:
             file = open(f"{PROC}/net/{name}")  # noqa: SIM115  # closed below

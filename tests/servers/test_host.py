@@ -11,6 +11,7 @@ import socketserver
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..helpers import (
     echo,
     eventually,
     forked,
+    one_worker,
     raw_connection,
     read_line,
     read_to_end,
@@ -78,8 +80,8 @@ def test_a_child_whose_parent_was_killed_finishes_what_it_is_doing(
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
         # It has noticed by then.
+        peer.settimeout(0.3)
         with pytest.raises(TimeoutError):
-            peer.settimeout(0.3)
             peer.recv(1)
         peer.settimeout(DEADLINE)
         gate.open()
@@ -126,14 +128,14 @@ class Reading(socketserver.StreamRequestHandler):
 
 @pytest.mark.parametrize("handler", [echo, Reading], ids=["messages", "handler class"])
 def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut(handler: Any) -> None:
-    idle = 0.3
+    idle = 0.2
     models = [cls for cls in MODELS.values() if handler is echo or cls.runs_handler_classes]
     with ExitStack() as stack:
         peers = []
         families = []
         for cls in models:
-            settings = {"workers": 1} if cls.model == "prefork" else {}
-            up = stack.enter_context(served(cls, handler, alone=True, idle_timeout=idle, **settings))
+            settings = {**one_worker(cls.model), "idle_timeout": idle}
+            up = stack.enter_context(served(cls, handler, alone=True, **settings))
             peer = stack.enter_context(raw_connection(up))
             assert ask(peer, b"hello") == b"hello"
             peers.append(peer)
@@ -145,7 +147,7 @@ def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut(handler:
             os.kill(pid, signal.SIGSTOP)
         try:
             for pid in (pid for family in families for pid in family):
-                eventually(lambda pid=pid: stopped(pid), "its standstill")
+                eventually(partial(stopped, pid), "its standstill")
             for peer in peers:
                 peer.sendall(b"are you there?\n")
             # This is the time that must pass.
@@ -171,11 +173,11 @@ OF_DAY = {"time", "time_ns", "localtime", "gmtime", "now", "utcnow", "today"}
 def _asks_for_the_time_of_day(file: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
-            found += [alias.name for alias in node.names if alias.name not in ("sleep", "monotonic")]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in ("time", "datetime", "date") and node.attr in OF_DAY:
-                found.append(f"{node.value.id}.{node.attr}, line {node.lineno}")
+        match node:
+            case ast.ImportFrom(module="time" | "datetime", names=names):
+                found += [one.name for one in names if one.name not in ("sleep", "monotonic")]
+            case ast.Attribute(value=ast.Name(id="time" | "datetime" | "date" as name), attr=asked):
+                found += [f"{name}.{asked}, line {node.lineno}"] if asked in OF_DAY else []
     return found
 
 

@@ -55,9 +55,7 @@ def named(child: Child, place: str) -> str:
         pytest.param("tcp://[::1]:0", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
     ],
 )
-def test_the_process_is_named(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_process_is_named(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with forked(holding(place)) as child:
         there = child.notes.next()

@@ -170,6 +170,16 @@ def test_the_file_has_the_mode_that_was_asked_for(place: str, mode: int) -> None
         os.umask(before)
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0, 0o770), (0o022, 0o750), (0o077, 0o700)])
+def test_unless_it_was_asked_for_nobody_else_gets_in(place: str, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with bound(place):
+            assert stat.S_IMODE(os.lstat("x.sock").st_mode) == mode
+    finally:
+        os.umask(before)
+
+
 def test_the_file_has_the_owner_that_was_asked_for(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
