@@ -15,6 +15,6 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(
         letter
         if letter.isprintable() or letter in keep
-        else letter.encode("unicode_escape", "surrogatepass").decode()
+        else letter.encode("unicode_escape").decode()
         for letter in text
     )

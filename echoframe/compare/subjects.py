@@ -324,9 +324,7 @@ def _raised(errors: BinaryIO) -> str:
     _, shown, after = said.rpartition("Traceback (most recent call last):\n")
     if not (raised and shown):
         return ""
-    # In a log, all that belongs to a record but its first line is set in by two.
-    lines = (line[2:] for line in after.splitlines() if line.startswith("  "))
-    return next((line for line in lines if line.strip() and line[0] != " "), "")
+    return next((line for line in after.splitlines() if line.strip() and line[0] != " "), "")
 
 
 @contextlib.contextmanager

@@ -109,6 +109,20 @@ def test_a_deaf_handler_ends_too_when_its_parent_was_killed(
     _orphaned(_alone(slow(gate, notes), drain_timeout=0.1), talk)
 
 
+def test_a_handler_class_without_a_parent_is_cut_for_its_silence() -> None:
+    def talk(peer: socket.socket) -> None:
+        assert ask(peer, b"hello") == b"hello"
+
+    seconds = _orphaned(_alone(Reading, idle_timeout=0.2), talk)
+    assert seconds < DEADLINE
+
+
+class Reading(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line)
+
+
 # ------------------------------------------------------------------ standing still
 
 
@@ -118,12 +132,6 @@ def _family(pid: int) -> list[int]:
     if not found.exists():
         pytest.skip("this kernel does not tell which children a process has")
     return [pid, *map(int, found.read_text().split())]
-
-
-class Reading(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        for line in self.rfile:
-            self.wfile.write(line)
 
 
 @pytest.mark.parametrize("handler", [echo, Reading], ids=["messages", "handler class"])
