@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import pty
@@ -212,7 +213,6 @@ def test_entry_points_run_only_when_they_are_named(tmp_path: Path) -> None:
     assert b"trapped" in listed.stdout
     with serving("echo", env=env, cwd=tmp_path) as up:
         assert up.stop()[0] == 0
-    assert run("serve", "ecoh", env=env, cwd=tmp_path).returncode == 2
     assert not (tmp_path / "sprung").exists()
     with serving("trapped", env=env, cwd=tmp_path):
         assert (tmp_path / "sprung").exists()
@@ -245,6 +245,7 @@ def test_examples_listen_on_this_machine_alone() -> None:
 # ------------------------------------------------------------------------ no /proc
 
 
+@functools.cache
 def _hides_proc() -> bool:
     if shutil.which("unshare") is None or os.geteuid() != 0:
         return False

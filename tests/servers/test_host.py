@@ -19,8 +19,9 @@ import pytest
 
 import echoframe
 from echoframe import Client
-from echoframe.servers import MODELS, ForkServer
+from echoframe.servers import MODELS, ForkServer, Server
 from echoframe.servers import fork as fork_module
+from echoframe.servers.children import kill
 from echoframe.testing import running
 
 from ..helpers import (
@@ -134,40 +135,32 @@ def _family(pid: int) -> list[int]:
     return [pid, *map(int, found.read_text().split())]
 
 
-@pytest.mark.parametrize("handler", [echo, Reading], ids=["messages", "handler class"])
-def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut(handler: Any) -> None:
-    idle = 0.2
-    models = [cls for cls in MODELS.values() if handler is echo or cls.runs_handler_classes]
+def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut() -> None:
+    idle = 0.25
+    pairs: list[tuple[type[Server], Any]] = [(cls, echo) for cls in MODELS.values()]
+    pairs += [(cls, Reading) for cls in MODELS.values() if cls.runs_handler_classes]
     with ExitStack() as stack:
         peers = []
-        families = []
-        for cls in models:
+        for cls, handler in pairs:
             settings = {**one_worker(cls.model), "idle_timeout": idle}
             up = stack.enter_context(served(cls, handler, alone=True, **settings))
             peer = stack.enter_context(raw_connection(up))
             assert ask(peer, b"hello") == b"hello"
-            peers.append(peer)
-            families.append(_family(up.pid))
-        # All of them at once, so that the test waits once. Nobody may be cut before that.
-        for peer in peers:
-            assert ask(peer, b"ready?") == b"ready?"
-        for pid in (pid for family in families for pid in family):
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            for pid in (pid for family in families for pid in family):
+            for pid in _family(up.pid):
+                os.kill(pid, signal.SIGSTOP)
+                stack.callback(kill, pid, signal.SIGCONT)
                 eventually(partial(stopped, pid), "its standstill")
-            for peer in peers:
-                peer.sendall(b"are you there?\n")
-            # This is the time that must pass.
-            time.sleep(2 * idle)
-        finally:
-            for family in families:
-                # The one that orders first.
-                for pid in family:
-                    os.kill(pid, signal.SIGCONT)
-        for peer, cls in zip(peers, models, strict=True):
-            assert read_line(peer) == b"are you there?\n", cls.model
-        for peer in peers:
+            peer.sendall(b"are you there?\n")
+            peers.append((peer, up.pid))
+        # For all of them at once: this is the time that must pass.
+        time.sleep(2 * idle)
+        for _, pid in peers:
+            for one in _family(pid):
+                # First the one that orders.
+                os.kill(one, signal.SIGCONT)
+        for (peer, _), pair in zip(peers, pairs, strict=True):
+            assert read_line(peer) == b"are you there?\n", pair
+        for peer, _ in peers:
             # And who is silent from then on is cut as ever.
             assert peer.recv(1) == b""
 
