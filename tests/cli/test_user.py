@@ -114,7 +114,9 @@ def test_a_key_that_only_root_can_read_is_said_at_the_next_reload(
     words += ["-m", "prefork", "-w", "1", "--user", "nobody"]
     with serving("--bind", "tls://127.0.0.1:0", *words) as up:
         up.until("Serving as user nobody")
-        up.until("Try it")
+        with Client(up.address, "echo", tls=certificates.ca) as client:
+            # From here on it hears signals.
+            assert client.ask("hello") == b"hello"
         up.signal(signal.SIGHUP)
         said = up.until("root could read it")
         assert "everything stays as it was: tls_" in said
