@@ -7,7 +7,7 @@ How the package is built, from the bottom up; imports only ever point down:
     servers        client probing who waits for whom | who asks
     session        transports     bytes in, bytes out | how a socket is made
     framing  handlers  address    bytes and messages | message to reply | text to place
-    errors                        what can go wrong
+    errors  printing              what can go wrong | text that no terminal obeys
 
 framing, handlers and session hold no socket, no thread and no clock. Concurrency
 lives in servers and nowhere else: one file for each model.

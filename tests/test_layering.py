@@ -6,7 +6,7 @@
     session     transports
     handlers
     framing     address
-    errors      version
+    errors      version     printing
 
 A file may import from the rows below its own and from its own package. What is
 imported for type checkers alone does not count.
@@ -28,7 +28,7 @@ ROOT = Path(echoframe.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 ROWS = [
-    {"errors", "version"},
+    {"errors", "version", "printing"},
     {"framing", "address", "deadlines"},
     {"handlers"},
     {"session", "transports"},

@@ -16,7 +16,7 @@ from ..compare.run import AND_THEN_NO_MORE, Order, compare, planned
 from ..compare.workload import DEFAULTS, WORKLOADS
 from ..errors import SettingError, suggest
 from ..handlers import registry
-from ..servers import MODELS, SETTINGS, model_class
+from ..servers import MODELS, SETTINGS, means_something, model_class
 from .exports import Exports, add_exports, can_write
 from .failure import CommandFailed, UsageError, in_flags, near
 from .measuring import (
@@ -290,7 +290,12 @@ def _settings(texts: list[str] | None, models: list[str]) -> dict[str, Any]:
             continue
         setting = SETTINGS[name]
         try:
-            found[name] = setting.check(read_number(value, setting.unit))
+            if setting.read is None:
+                found[name] = setting.check(read_number(value, setting.unit))
+            else:
+                setting.check(value)
+                # Its text, which a result can keep.
+                found[name] = value
         except SettingError as error:
             said = str(error)
             where = "" if said.startswith(name) else f"{name} "
@@ -300,4 +305,5 @@ def _settings(texts: list[str] | None, models: list[str]) -> dict[str, Any]:
 
 def _has_setting(model: str, name: str) -> bool:
     # Who serves one after the other has no use for a number of them.
-    return hasattr(model_class(model), name) and (model, name) != ("single", "max_connections")
+    useless = (model, name) == ("single", "max_connections")
+    return means_something(model_class(model), name) and not useless

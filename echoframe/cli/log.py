@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ..printing import visible
 from .streams import write_through
 
 __all__ = ["FORMATS", "LEVELS", "log_to_stderr", "wants_colour"]
@@ -63,14 +64,18 @@ class _Stderr(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """The message and nothing before it; only what is wrong has a colour."""
+    """The message and nothing before it; only what is wrong has a colour.
+
+    What peers have said, which may be part of a traceback too, is nothing that a terminal
+    obeys. A line that begins in the first column begins a record; so nobody can forge one.
+    """
 
     def __init__(self, colour: bool) -> None:
         super().__init__()
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = visible(super().format(record), keep="\n\t").replace("\n", "\n  ")
         if not self._colour or record.levelno < logging.WARNING:
             return text
         return f"\x1b[{33 if record.levelno < logging.ERROR else 31}m{text}\x1b[0m"

@@ -1,11 +1,12 @@
 """echoframe send: messages, or standard input, to a server; what comes back to standard output.
 
 Standard output is nothing but what the server said, so that it can go into a file
-or a pipe.
+or a pipe; at a terminal, without what that would obey.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import Any
 from ..client import Client
 from ..framing import LengthFraming, RawFraming, make_framing
 from ..handlers import registry
+from ..printing import visible
 from .failure import CommandFailed
 from .parsing import Parser, add_patience, patience, read_place
 
@@ -100,13 +102,28 @@ def _stream(client: Client, file: Any, end: bytes = b"") -> None:
 def _print(replies: Iterable[bytes], end: bytes = b"") -> bool:
     """Print them; tell whether there were any."""
     any_came = False
-    out = sys.stdout.buffer
+    out: Any = _Screen() if sys.stdout.isatty() else sys.stdout.buffer
     for reply in replies:
         any_came = True
         out.write(reply + end)
         # Each at once: the next one may be long in coming.
         out.flush()
     return any_came
+
+
+class _Screen:
+    """A terminal, for bytes of somebody else's."""
+
+    def __init__(self) -> None:
+        # A letter may come in pieces.
+        self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+
+    def write(self, data: bytes) -> None:
+        text = self._decode(data).replace("\r\n", "\n")
+        sys.stdout.write(visible(text, keep="\n\t"))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def _bytes(text: str) -> bytes:

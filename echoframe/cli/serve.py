@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any
 
 from ..address import DEFAULT_HOST, DEFAULT_PORT, Address
-from ..errors import AddressError, EchoframeError, SettingError
+from ..errors import AddressError, EchoframeError, ListenError, SettingError
 from ..framing import make_framing
 from ..handlers import registry
 from ..servers import MODELS, SETTINGS, PreforkServer, Server, Setting, model_class
 from ..servers.handover import check_path
+from ..servers.privileges import Identity, find_group, find_user, identity
 from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import FLAGS, CannotStart, UsageError, in_flags, near
@@ -84,6 +85,16 @@ def _read_descriptor(text: str) -> int:
     except (OSError, OverflowError):
         raise SettingError(f"descriptor {number} is not open") from None
     return number
+
+
+def _read_user(text: str) -> str:
+    find_user(text)
+    return text
+
+
+def _read_group(text: str) -> str:
+    find_group(text)
+    return text
 
 
 def _setting(setting: Setting) -> Option:
@@ -187,6 +198,14 @@ OPTIONS = [
         "tls_ca", "verify certificates that peers show: by the CA in this file", metavar="FILE.pem"
     ),
     Option("tls_require_client_cert", "turn away peers that show none", kind=SWITCH),
+    Option(
+        "user",
+        "become this user once the server listens and has read its certificates, before "
+        "anybody is accepted (for root only)",
+        _read_user,
+        "NAME|UID",
+    ),
+    Option("group", "and this group (the user's own)", _read_group, "NAME|GID"),
     Option("log_level", f"{', '.join(LEVELS)} (info)", _one_of(LEVELS), "LEVEL"),
     Option("log_format", "text or json, an object on each line (text)", _one_of(FORMATS), "FORMAT"),
     Option("quiet", "log warnings and errors only", letter="q", kind=SWITCH),
@@ -246,8 +265,9 @@ def run(given: Any) -> int:
     colour = wants_colour(values.get("color", "auto"))
     with log_to_stderr(level, values.get("log_format", "text"), colour):
         try:
+            who = _identity(values)
             handler = _handler(chosen.get("handler"))
-            server = _server(handler, _places(chosen), values, log_messages)
+            server = _server(handler, _places(chosen), values, log_messages, who)
         except SettingError as error:
             # By the name under which each was said: a flag, a variable or a key.
             said = {name: choice.where for name, choice in chosen.items()}
@@ -261,6 +281,8 @@ def run(given: Any) -> int:
         if signals.arrived:
             server.stop()
         with server:
+            if who is not None:
+                _become(who)
             with _Told(server, values.get("port_file"), values.get("ready_fd")) as told:
                 if server.takeover is None:
                     told.tell()
@@ -305,6 +327,28 @@ def _read_again(
 
 def _nothing() -> None:
     pass
+
+
+def _identity(values: dict[str, Any]) -> Identity | None:
+    """Whom the server will be; None is whoever started it."""
+    if "user" not in values:
+        if "group" in values:
+            raise UsageError("--group is the group of --user, which is not given; add --user NAME")
+        return None
+    who = identity(values["user"], values.get("group"))
+    try:
+        # Before anything is imported, bound or removed.
+        who.check()
+    except ListenError as error:
+        raise CannotStart(str(error)) from None
+    return who
+
+
+def _become(who: Identity) -> None:
+    try:
+        who.assume()
+    except ListenError as error:
+        raise CannotStart(str(error)) from None
 
 
 def _loudness(chosen: dict[str, Choice]) -> tuple[int, bool]:
@@ -369,7 +413,11 @@ def _handler(choice: Choice | None) -> Any:
 
 
 def _server(
-    handler: Any, places: list[Address], values: dict[str, Any], log_messages: bool
+    handler: Any,
+    places: list[Address],
+    values: dict[str, Any],
+    log_messages: bool,
+    who: Identity | None,
 ) -> Server:
     model: type[Server] = values.get("model", model_class("thread"))
     keywords = {
@@ -413,6 +461,8 @@ def _server(
         raise UsageError("--framing has no meaning for udp://, where a datagram is a message")
     if "unix_mode" in values and "unix" not in schemes:
         raise UsageError("--unix-mode is for socket files; no address begins with unix://")
+    if who is not None and "unix" in schemes:
+        keywords["unix_owner"] = (who.uid, who.gid)
     if "port_file" in values and schemes == {"unix"}:
         raise UsageError("--port-file needs an address that has a port, which unix:// has not")
     if "port_file" in values:

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from ..printing import visible
+
 __all__ = ["Streams", "write_through"]
 
 _NAMES = ("stdin", "stdout", "stderr")
@@ -49,7 +51,8 @@ class Streams:
 
     def complain(self, sentence: str) -> None:
         """Say a sentence on stderr, if anybody can hear it."""
-        write_through(sys.stderr, f"echoframe: {sentence}\n")
+        # It may hold what a peer said, or a file of somebody else's.
+        write_through(sys.stderr, f"echoframe: {visible(sentence, keep=chr(10))}\n")
 
     def settle(self) -> None:
         """Make the interpreter's last flush succeed, whatever became of the streams.

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import SettingError
 from ..framing import make_framing
 from ..handlers import Protocol, registry
-from ..servers import MODELS, model_class
+from ..servers import MODELS, means_something, model_class
 from ..servers.base import awaits
 from ..session import Session
 from ..version import VERSION
@@ -318,7 +318,7 @@ class _Run:
             settings["max_connections"] = max(needed, kind.max_connections)
         settings.update(group[0].settings)
         settings.update(
-            {name: value for name, value in order.settings.items() if hasattr(kind, name)}
+            {name: value for name, value in order.settings.items() if means_something(kind, name)}
         )
         if model == "single":
             settings.pop("max_connections", None)

@@ -23,7 +23,7 @@ from .lifecycle import Lifecycle
 from .loop import LoopServer
 from .pool import PoolMixIn, PoolServer
 from .prefork import PreforkMixIn, PreforkServer
-from .settings import SETTINGS, Setting
+from .settings import SETTINGS, Setting, means_something
 from .single import SingleServer
 from .thread import ThreadingMixIn, ThreadServer
 
@@ -45,6 +45,7 @@ __all__ = [
     "SingleServer",
     "ThreadServer",
     "ThreadingMixIn",
+    "means_something",
     "model_class",
     "serve",
 ]

@@ -15,6 +15,7 @@ import time
 from functools import partial
 from typing import Any, ClassVar
 
+from ..printing import visible
 from .kernel import timeval
 from .lazy import lazy
 from .life import Connection, Keeper
@@ -433,7 +434,7 @@ class Accepting(Tending):
             case (str(host), int(port), *_):
                 return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             case other:
-                return str(other)
+                return visible(str(other))
 
     def _log_accepted(self, connection: Connection) -> None:
         logger.info("Accepted connection from %s", connection.name)

@@ -22,6 +22,7 @@ from ..address import Address
 from ..errors import SettingError
 from ..framing import Framing, FramingSpec, make_framing
 from ..handlers import Answer, Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
+from ..printing import visible
 from ..session import Session, takes_chunks
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
@@ -34,6 +35,7 @@ from .kernel import reset_on_close, somaxconn
 from .lazy import lazy
 from .life import Connection, Report
 from .lifecycle import Lifecycle
+from .privileges import explained
 from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings
 from .steps import Goodbye, Handshake
@@ -272,7 +274,7 @@ class Server(Lifecycle, socketserver.TCPServer):
                 listener.transport.listen(listener.socket, options)
             except OSError as error:
                 # Two programs may have bound the same port before either listened.
-                raise listen_error(listener.address, error) from None
+                raise listen_error(listener.address, error, listener.socket.getsockname()) from None
         for place in self.addresses:
             logger.info("Listening on %s", place.name if place.scheme == "tcp" else place)
         granted = somaxconn()
@@ -324,7 +326,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         try:
             self._context = self._read_certificates()
         except SettingError as error:
-            logger.error("everything stays as it was: %s", error)
+            logger.error("everything stays as it was: %s", explained(error))
             return False
         for listener in self.listeners:
             if listener.tls is not None:
@@ -645,8 +647,9 @@ class Server(Lifecycle, socketserver.TCPServer):
             case ((str(), int(), *_), _) | ("" | b"", "unix"):
                 return listener.transport.peer_name(connection.request, connection.client_address)
             case _:
-                # get_request() was replaced, and what it gives is the program's own.
-                return str(connection.client_address)
+                # A client's end with a name of its own choice; or get_request() was
+                # replaced, and what it gives is the program's own.
+                return visible(str(connection.client_address))
 
 
 class ConnectedPeer(Peer):
@@ -716,10 +719,7 @@ _ASKED = ("on_open", "on_message")
 
 def printable(data: bytes) -> str:
     """What a peer said, as text with nothing in it that a terminal would obey."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in data.decode(errors="backslashreplace")
-    )
+    return visible(data.decode(errors="backslashreplace"))
 
 
 def log_received(message: bytes) -> None:

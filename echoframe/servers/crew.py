@@ -197,7 +197,7 @@ class Crew:
                 continue
             if worker.deadline is not None:
                 due, fault = worker.deadline + PATIENCE, "has not ended"
-            elif worker.slot.coming is worker:
+            elif worker.slot.coming is worker and not self._tells(worker, READY):
                 due, fault = worker.born + PUNCTUAL, f"does not serve after {PUNCTUAL:g} s"
             else:
                 continue

@@ -28,7 +28,7 @@ from .children import ended, flush, kill, leave
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
-from .rows import DRAIN, FINISH, ORDER, TIMEOUT, WANTED
+from .rows import CUT, DRAIN, FINISH, ORDER, TIMEOUT, WANTED
 from .tending import LOOK, LOOKS
 
 __all__ = ["ForkServer", "ForkingMixIn"]
@@ -37,6 +37,9 @@ __all__ = ["ForkServer", "ForkingMixIn"]
 # nothing happens (seconds).
 NAP = 0.01
 SOMETIMES = 1.0
+
+# How soon a child notices that its parent was killed (seconds).
+NOTICES = 5.0
 
 # Enough for Python to have settled on how to run each line.
 REHEARSALS = 16
@@ -87,9 +90,10 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         foreign = not life.runs
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS) if foreign else None
         try:
+            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._converse_and_exit(connection, before)
+                self._converse_and_exit(connection, before, parent)
             connection.pid = pid
             connection.away = True
             life.begun.append(connection)
@@ -137,13 +141,24 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     # --------------------------------------------------------- in the child
 
-    def _converse_and_exit(self, connection: Connection, before: set[Any] | None) -> NoReturn:
+    # Of whom it is a child, where that must be asked again.
+    _parent = 0
+
+    def _converse_and_exit(
+        self, connection: Connection, before: set[Any] | None, parent: int
+    ) -> NoReturn:
         status = 1
         try:
             if before is not None:
                 for number in _OURS:
                     signal.signal(number, self._on_signal)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if self.protocol is not None:
+                # Not for a handler class: it may become another program, which the timer
+                # would end. That one looks at itself, if there is an idle_timeout.
+                self._parent = parent
+                signal.signal(signal.SIGALRM, self._on_alarm)
+                signal.setitimer(signal.ITIMER_REAL, NOTICES, NOTICES)
             self._converse_in_child(connection)
             status = 0
         finally:
@@ -191,22 +206,55 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self._life.draining = True
             self._look_at_itself(connection)
 
+    def _on_alarm(self, *_: object) -> None:
+        connection = self._life.forked
+        assert connection is not None  # set before the fork
+        if self._parent and os.getppid() != self._parent:
+            self._end_alone(connection)
+        elif self._life.draining or self.protocol is None:
+            self._look_at_itself(connection)
+
+    def _end_alone(self, connection: Connection) -> None:
+        # The parent was killed, and nobody keeps this one's deadlines any more. So it ends
+        # as if that had been told to stop, with the same time for it.
+        life, now = self._life, time.monotonic()
+        if not life.deadline:
+            life.draining, life.deadline = True, now + self.drain_timeout
+            obey(connection, FINISH)
+        silence, _, idle = self._look_at(connection, now)
+        if now >= life.deadline + GRACE:
+            leave(1)
+        elif now >= life.deadline:
+            self._order_itself(connection, CUT)
+        elif idle and silence >= self.drain_quiet:
+            self._order_itself(connection, DRAIN)
+        signal.setitimer(signal.ITIMER_REAL, LOOK)
+
     def _look_at_itself(self, connection: Connection) -> None:
         now = time.monotonic()
+        patience = self._patience()
+        if patience:
+            self._notice_standstill(now, patience)
         silence, waiting, idle = self._look_at(connection, now)
         if self._life.draining:
             order, pause = DRAIN, self.drain_quiet - silence
             due = idle and pause <= 0
         else:
-            order, pause = TIMEOUT, self._patience() / LOOKS
+            order, pause = TIMEOUT, patience / LOOKS
             due = self._has_passed(connection, now, silence, waiting)
         if due:
-            # The one order that is not the parent's, who knows nothing of it.
+            self._order_itself(connection, order)
+        else:
+            pause = max(pause, LOOK)
+            self._life.look_due = now + pause
+            signal.signal(signal.SIGALRM, self._on_alarm)
+            signal.setitimer(signal.ITIMER_REAL, pause)
+
+    def _order_itself(self, connection: Connection, order: int) -> None:
+        # The one kind of order that is not the parent's, who knows nothing of it.
+        if connection.ordered < order:
             self._life.rows.cells[connection.row + ORDER] = connection.ordered = order
             obey(connection, order)
-        else:
-            signal.signal(signal.SIGALRM, lambda *_: self._look_at_itself(connection))
-            signal.setitimer(signal.ITIMER_REAL, max(pause, LOOK))
 
     # -------------------------------------------------------- in the parent
 

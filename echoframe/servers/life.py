@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -131,6 +132,10 @@ class Life:
     serving: int | None = None
     # The listener that is ready, for get_request().
     ready: Any = None
+    # When the deadlines are to be looked at next, and when somebody did again after this
+    # process had stood still.
+    look_due = math.inf
+    back = 0.0
     rest_until = 0.0
     complained = 0.0
     served = 0

@@ -26,6 +26,7 @@ from .base import Server
 from .crew import CUT, DRAIN, PAUSE, Crew, Post
 from .lazy import lazy
 from .life import Report
+from .privileges import explained
 from .settings import SETTINGS
 from .wake import RELOAD
 from .working import SHUTDOWN, Working
@@ -80,7 +81,7 @@ class PreforkMixIn(Working):
         try:
             change = _nothing if self.refresh is None else self.refresh()
         except Exception as error:
-            logger.error("everything stays as it was: %s", error)
+            logger.error("everything stays as it was: %s", explained(error))
             return False
         # Certificates, where the server has any.
         again = getattr(super(), "reload", None)

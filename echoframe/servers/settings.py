@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import SettingError, suggest
 from .turnstile import read_networks, read_overload
 
-__all__ = ["SETTINGS", "Setting", "check_settings", "with_settings"]
+__all__ = ["SETTINGS", "Setting", "check_settings", "means_something", "with_settings"]
 
 
 class Setting(NamedTuple):
@@ -268,6 +268,12 @@ def with_settings(cls: Class) -> Class:
         if setting.name not in vars(cls) and not setting.model:
             setattr(cls, setting.name, 0.0 if setting.ours else setting.default)
     return cls
+
+
+def means_something(kind: Any, name: str) -> bool:
+    """Tell whether a class of servers has a setting, or anything, of this name."""
+    setting = SETTINGS.get(name)
+    return hasattr(kind, name) and not (setting and setting.but == kind.model)
 
 
 def check_settings(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import signal
 import threading
 import time
@@ -106,13 +107,28 @@ class Tending(_Base):
         life = self._life
         with life.lock:
             now = time.monotonic()
+            patience = self._patience()
+            if patience:
+                self._notice_standstill(now, patience)
             if life.draining:
                 pause = self._tend_to_all(now)
             else:
-                patience = self._patience()
                 pause = self._tend_to_the_quiet(now, patience) if patience else None
             due = life.alarms and self._alarm(now)
-        return pause if not due else due if pause is None else min(pause, due)
+            if due:
+                pause = due if pause is None else min(pause, due)
+            life.look_due = math.inf if pause is None else now + pause
+        return pause
+
+    def _notice_standstill(self, now: float, patience: float) -> None:
+        # Somebody has stopped this process (SIGSTOP, Ctrl-Z), or it was kept from running:
+        # that was not the peers' silence, and what they said meanwhile is still unread.
+        life = self._life
+        late = now - life.look_due
+        if late > max(patience / LOOKS, LOOK):
+            life.back = now
+            for connection in list(life.open.values()):
+                connection.since = min(connection.since + late, now)
 
     def _tend_to_all(self, now: float) -> float | None:
         life = self._life
@@ -258,7 +274,7 @@ class Tending(_Base):
     def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
         """For how long a connection has been silent, whether it waits for its peer, and
         whether nothing at all is left to do there."""
-        conversation = connection.conversation
+        life, conversation = self._life, connection.conversation
         if conversation is None and not connection.pid:
             # A handler class, or a conversation that has not begun. Where the kernel
             # does not say, its age stands for its silence, but only for a drain:
@@ -266,8 +282,8 @@ class Tending(_Base):
             quiet = quiet_for(connection.request)
             if quiet is None:
                 return now - connection.since, False, True
-            return quiet, True, True
-        cells, row = self._life.rows.cells, connection.row
+            return min(quiet, now - life.back), True, True
+        cells, row = life.rows.cells, connection.row
         if connection.polled and conversation is not None:
             # It is in this process, and counts where that costs least.
             cells[row + RECEIVED], cells[row + SENT] = conversation.received, conversation.sent
@@ -275,7 +291,7 @@ class Tending(_Base):
         if seen != connection.seen:
             # Since the last look, which may be long ago; the kernel may know better.
             connection.seen = seen
-            connection.since = now - (quiet_for(connection.request) or 0.0)
+            connection.since = now - min(quiet_for(connection.request) or 0.0, now - life.back)
         if connection.polled:
             # Only who converses here can tell; what it writes into the row is less.
             waiting = connection.thread is None and conversation is not None and conversation.waits

@@ -26,7 +26,7 @@ class ListenOptions(NamedTuple):
     backlog: int = 4096
     reuse_address: bool = True
     # Permission bits and (user id, group id) of a socket file; None leaves what
-    # the process's umask and user give.
+    # the process's umask and user give, less what that gives to all others.
     unix_mode: int | None = None
     unix_owner: tuple[int, int] | None = None
     # An ssl.SSLContext, for the addresses that begin with tls://.
@@ -172,11 +172,21 @@ _ADVICE = {
 }
 
 
-def listen_error(address: Address, error: OSError) -> EchoframeError:
-    """Turn what bind() or listen() raised into a sentence with advice."""
+def listen_error(address: Address, error: OSError, where: Any = None) -> EchoframeError:
+    """Turn what bind() or listen() raised into a sentence with advice.
+
+    `where` is what bind() was given: then the sentence says who is there, if that is known.
+    """
     advice = _ADVICE.get(error.errno or 0)
     if advice is None:
         return ListenError(f"cannot listen at {address}: {error.strerror or error}", error.errno)
+    if error.errno == errno.EADDRINUSE and where is not None:
+        from .holder import OURSELVES, holder_of
+
+        holder = holder_of(address.scheme, where)
+        if holder:
+            stop = "" if holder == OURSELVES else "stop it, or "
+            advice = f"is in use by {holder}; {stop}choose another one"
     if error.errno == errno.EACCES and 0 < address.port < 1024:
         advice += "; ports below 1024 are for root, so choose one above"
     return ListenError(f"{address} {advice}", error.errno)

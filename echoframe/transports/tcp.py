@@ -79,7 +79,7 @@ def bind_inet(address: Address, kind: int, options: ListenOptions) -> socket.soc
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 break
     assert refused is not None  # getaddrinfo never gives an empty list
-    raise listen_error(address, refused) from None
+    raise listen_error(address, refused, where) from None
 
 
 def connect_inet(

@@ -47,7 +47,7 @@ class Unix(Transport):
                 self.permit(address, options)
         except OSError as error:
             self.unbind(sock, address, mark)
-            raise listen_error(address, error) from None
+            raise listen_error(address, error, address.sockaddr_un) from None
         return sock
 
     def mark(self, address: Address) -> object:
@@ -59,8 +59,11 @@ class Unix(Transport):
     def permit(self, address: Address, options: ListenOptions) -> None:
         if options.unix_owner is not None:
             os.chown(address.path, *options.unix_owner)
-        if options.unix_mode is not None:
-            os.chmod(address.path, options.unix_mode)
+        mode = options.unix_mode
+        if mode is None:
+            # As with loopback: open to more than this only when somebody said so.
+            mode = os.stat(address.path).st_mode & 0o770
+        os.chmod(address.path, mode)
 
     def unbind(self, sock: socket.socket, address: Address, mark: object) -> None:
         try:
@@ -129,4 +132,4 @@ def _remove_stale(address: Address) -> None:
         except OSError:
             # It does not say that nobody is there, so somebody may be.
             pass
-    raise listen_error(address, OSError(errno.EADDRINUSE, ""))
+    raise listen_error(address, OSError(errno.EADDRINUSE, ""), address.path)

@@ -277,6 +277,7 @@ WRONG_FILES = [
     # 0o660 is 432, and 660 would be 0o1224.
     ("unix_mode = 0o660\nbind='unix:///x'", ["unix_mode", "in quotes"]),
     ('model = "thred"', ["model", "'thread'"]),
+    ('user = "no such one"', ["user", "nobody is 'no such one'"]),
     ("x = " + "[" * 5000, ["TOML"]),
 ]
 

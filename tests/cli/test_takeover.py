@@ -43,7 +43,7 @@ def test_a_next_one_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("serve", *words, "--bind", place)
         assert done.returncode == 3
-        assert done.stderr.decode().startswith(f"echoframe: tcp://{place} is in use; ")
+        assert done.stderr.decode().startswith(f"echoframe: tcp://{place} is in use")
         assert port.read_text() == f"{old.address.port}\n"
         with old.connect() as peer:
             assert echoes(peer)
