@@ -27,6 +27,7 @@ __all__ = [
     "TlsError",
     "UnknownHandler",
     "WorkersFailed",
+    "one_line",
     "suggest",
 ]
 
@@ -91,6 +92,20 @@ class WorkersFailed(EchoframeError, RuntimeError):
 
 class TimedOut(_SystemSentence, TimeoutError):
     """The deadline passed first."""
+
+
+def one_line(text: str) -> str:
+    """The same text with escapes for what a terminal would obey, or take for a line's end.
+
+    What a peer says, and names that others have chosen, must pass through here on
+    their way to a log or a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def suggest(unknown: str, known: Iterable[str]) -> str:

@@ -153,7 +153,8 @@ class DelimiterFraming(Framing):
         self.ending = delimiter
 
     def carries(self, message: bytes) -> bool:
-        return self.delimiter not in message
+        # Together with the delimiter: the end of "a" before "aa" begins with that "a".
+        return (message + self.delimiter).find(self.delimiter) == len(message)
 
     def fresh(self) -> Framing:
         return type(self)(self.delimiter, max_message=self.max_message)

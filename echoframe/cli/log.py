@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ..errors import one_line
 from .streams import write_through
 
 __all__ = ["FORMATS", "LEVELS", "log_to_stderr", "wants_colour"]
@@ -63,14 +64,22 @@ class _Stderr(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """The message and nothing before it; only what is wrong has a colour."""
+    """The message and nothing before it; only what is wrong has a colour.
+
+    A record is one line, and a traceback behind it is indented: what a peer said may be
+    in either, and must not look like a record of its own.
+    """
 
     def __init__(self, colour: bool) -> None:
         super().__init__()
         self._colour = colour
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        first, *traceback = super().format(record).split("\n")
+        text = "\n".join([first, *(f"  {one_line(line)}" for line in traceback)])
         if not self._colour or record.levelno < logging.WARNING:
             return text
         return f"\x1b[{33 if record.levelno < logging.ERROR else 31}m{text}\x1b[0m"

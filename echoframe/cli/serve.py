@@ -68,6 +68,12 @@ def _read_framing(text: str) -> str:
     return text
 
 
+def _read_path(text: str) -> str:
+    if "\0" in text:
+        raise SettingError(f"takes a path, which cannot hold a zero byte, not {text!r}")
+    return text
+
+
 def _read_mode(text: str) -> int:
     if not text.isascii() or not text.isdigit() or set(text) & set("89") or int(text, 8) > 0o777:
         raise SettingError(f"takes an octal mode, as in 660, not {text!r}")
@@ -200,7 +206,8 @@ OPTIONS = [
     Option(
         "port_file",
         "write the port to this file once the server listens; removed at the end",
-        metavar="PATH",
+        _read_path,
+        "PATH",
     ),
     Option(
         "ready_fd",

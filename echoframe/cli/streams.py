@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from ..errors import one_line
+
 __all__ = ["Streams", "write_through"]
 
 _NAMES = ("stdin", "stdout", "stderr")
@@ -49,7 +51,7 @@ class Streams:
 
     def complain(self, sentence: str) -> None:
         """Say a sentence on stderr, if anybody can hear it."""
-        write_through(sys.stderr, f"echoframe: {sentence}\n")
+        write_through(sys.stderr, f"echoframe: {one_line(sentence)}\n")
 
     def settle(self) -> None:
         """Make the interpreter's last flush succeed, whatever became of the streams.

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..address import Address
-from ..errors import SettingError
+from ..errors import SettingError, one_line
 from ..framing import Framing, FramingSpec, make_framing
 from ..handlers import Answer, Handler, HandlerSpec, Peer, Protocol, Registry, registry, runs_async
 from ..session import Session, takes_chunks
@@ -645,8 +645,9 @@ class Server(Lifecycle, socketserver.TCPServer):
             case ((str(), int(), *_), _) | ("" | b"", "unix"):
                 return listener.transport.peer_name(connection.request, connection.client_address)
             case _:
-                # get_request() was replaced, and what it gives is the program's own.
-                return str(connection.client_address)
+                # A socket file of the peer's own, named by the peer; or get_request() was
+                # replaced, and what it gives is the program's own.
+                return one_line(str(connection.client_address))
 
 
 class ConnectedPeer(Peer):
@@ -716,10 +717,7 @@ _ASKED = ("on_open", "on_message")
 
 def printable(data: bytes) -> str:
     """What a peer said, as text with nothing in it that a terminal would obey."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in data.decode(errors="backslashreplace")
-    )
+    return one_line(data.decode(errors="backslashreplace"))
 
 
 def log_received(message: bytes) -> None:
