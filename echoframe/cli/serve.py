@@ -69,8 +69,12 @@ def _read_framing(text: str) -> str:
 
 
 def _read_path(text: str) -> str:
-    if "\0" in text:
-        raise SettingError(f"takes a path, which cannot hold a zero byte, not {text!r}")
+    try:
+        usable = "\0" not in text and os.fsencode(text)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise SettingError(f"takes the path of a file, not {text!r}")
     return text
 
 
