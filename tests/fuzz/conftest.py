@@ -1,4 +1,4 @@
-"""Two profiles: a quick one for every run, and `--hypothesis-profile=deep` to search."""
+"""Two profiles: a quick one for every run, and --hypothesis-profile=deep, which searches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _register() -> bool:
     # Others each time, and what failed is kept and tried first.
     settings.register_profile(
         "deep",
-        max_examples=10_000,
+        max_examples=3_000,
         stateful_step_count=40,
         derandomize=False,
         deadline=None,

@@ -1,4 +1,4 @@
-"""A client and what comes to it: the replies that are there, or an error of its own; never another's."""
+"""A client and what comes to it: each question has its own reply or an error."""
 
 from __future__ import annotations
 
@@ -105,19 +105,23 @@ def test_what_is_received_is_what_the_framing_finds(
 ) -> None:
     messages, error = read(framing.fresh(), [one for one in chunks if one])
     found = []
+    failure: Exception | None = None
     with Talk(listener, Wire(chunks), framing=framing) as client:
         try:
             for message in client:
                 found.append(message)
-        except ProtocolError as broken:
-            # What it was about stands behind the address.
-            assert error is not None and str(broken).endswith(error)
-        except ConnectionEnded:
-            # In the middle of a message, which length and fixed do not take for one.
-            assert error is not None and "the input ended" in error
-        else:
-            assert error is None
+        except (ProtocolError, ConnectionEnded) as broken:
+            failure = broken
         assert found == messages
+        if error is None:
+            assert failure is None
+        elif "the input ended" in error:
+            # In the middle of a message, which length and fixed do not take for one.
+            assert isinstance(failure, ConnectionEnded)
+        else:
+            # Which stands behind the address.
+            assert isinstance(failure, ProtocolError)
+            assert str(failure).endswith(error)
         # There is no more, and that is said each time.
         for _ in range(2):
             with pytest.raises(ConnectionEnded):

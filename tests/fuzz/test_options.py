@@ -1,7 +1,8 @@
-"""What serve is told, as flags, variables and a file: it works, or it is one sentence."""
+"""What commands are told: they do it, or say in a sentence why not. Nothing else is run."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -17,13 +18,15 @@ pytest.importorskip("hypothesis", reason="the property tests need hypothesis: pi
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoframe import Report, Server
-from echoframe.cli import main, serve
+from echoframe import Address, AddressError, Report, Server, probing
+from echoframe.cli import COMMANDS, compare, main, serve
 from echoframe.cli.failure import UsageError
 from echoframe.cli.options import COUNT, LIST, SWITCH, choose
+from echoframe.compare.loaders import LoadFailed
 from echoframe.framing import make_framing
 from echoframe.servers import SETTINGS, Lifecycle
 from echoframe.transports import tcp
+from echoframe.transports.base import look_up
 
 from .inputs import text
 
@@ -70,23 +73,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def running_nothing(folder: Path) -> Iterator[None]:
-    """main() ends where a server would have run, and asks nobody for the names of hosts."""
+    """main() ends where a server or a comparison would have run, and nobody is reached."""
 
     def end(self: Server) -> Report:
         return self.close()
 
-    def known(address: Any, *rest: Any, **more: Any) -> Any:
-        if address.host not in ("", "127.0.0.1", "::1"):
-            raise serve.AddressError(f"cannot find the host of {address}")
-        return looked_up(address, *rest, **more)
+    def find(address: Address, kind: int, passive: bool) -> Any:
+        if passive and address.host in ("127.0.0.1", "::1"):
+            return look_up(address, kind, passive)
+        raise AddressError(f"cannot find the host of {address}")
 
-    looked_up = tcp.look_up
+    def measure(*order: Any) -> Any:
+        raise LoadFailed("not here")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lifecycle, "run", end)
-        patch.setattr(tcp, "look_up", known)
+        patch.setattr(tcp, "look_up", find)
+        patch.setattr(probing, "look_up", find)
+        patch.setattr(compare, "compare", measure)
         for name in NAMES:
             patch.delenv(f"ECHOFRAME_{name.upper()}", raising=False)
         yield
+
+
+def run(words: list[str]) -> int:
+    """main()'s exit code, after a look at what it has said."""
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(sys, "stderr", errors)
+        patch.setattr(sys, "stdout", io.StringIO())
+        code = main(words)
+    said = errors.getvalue()
+    assert "canary" not in sys.modules
+    assert "Traceback" not in said
+    assert all(line.isprintable() for line in said.split("\n"))
+    if code:
+        (sentence,) = [line for line in said.split("\n") if line.startswith("echoframe: ")]
+        assert said.endswith(sentence + "\n")
+    return code
 
 
 def write(path: Path, document: str) -> str:
@@ -99,12 +124,8 @@ def check(said: list[str], variables: dict[str, str], file: str | None) -> None:
     try:
         given = serve.parser().parse_args(said)
         chosen = choose(serve.OPTIONS, given, variables, file)
-    except UsageError as error:
-        # What stands before a command's sentence is made printable with it.
-        assert str(error)
-        return
-    except SystemExit:
-        # -h was among the words.
+    except (UsageError, SystemExit):
+        # A sentence, whose letters are looked at below; or -h was among the words.
         return
     assert "canary" not in sys.modules
     for option in serve.OPTIONS:
@@ -154,7 +175,9 @@ settings_of_a_server = st.fixed_dictionaries(
     {},
     optional={
         "model": st.sampled_from(["single", "pool", "prefork", "loop", "aio", "fork", "\x1b"]),
-        "bind": st.sampled_from(["127.0.0.1:0", "udp://[::1]:0", "tls://127.0.0.1:0", "unix://x\x1b", "x"]),
+        "bind": st.sampled_from(
+            ["127.0.0.1:0", "udp://[::1]:0", "tls://127.0.0.1:0", "unix://x\x1b", "x"]
+        ),
         "framing": values,
         "inner": values,
         "once": values,
@@ -191,17 +214,36 @@ def test_a_server_starts_or_one_sentence_says_why_not(
     else:
         document = "".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items())
         words = ["--config", write(folder, document)]
-    errors = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path])
-        patch.setattr(sys, "stderr", errors)
-        patch.setattr(sys, "stdout", io.StringIO())
-        code = main(["serve", *words])
-    said = errors.getvalue()
-    assert "canary" not in sys.modules
-    assert "Traceback" not in said
-    assert all(line.isprintable() for line in said.split("\n"))
-    if code:
-        assert code in (2, 3), (code, said)
-        (sentence,) = [line for line in said.split("\n") if line.startswith("echoframe: ")]
-        assert said.endswith(sentence + "\n")
+    assert run(["serve", *words]) in (0, 2, 3)
+
+
+def flags_of(name: str) -> list[str]:
+    made = importlib.import_module(f"echoframe.cli.{name}").parser()
+    return [name, *made._option_string_actions]
+
+
+OTHERS = [flags_of(name) for name in COMMANDS if name != "serve"]
+
+
+@given(data=st.data())
+def test_any_other_command_does_it_or_one_sentence_says_why_not(
+    running_nothing: None, data: st.DataObject
+) -> None:
+    name, *flags = data.draw(st.sampled_from(OTHERS))
+    words = data.draw(st.lists(st.sampled_from(flags) | values, max_size=6))
+    # Files are written in the folder of this test, whatever they are called; and here
+    # somebody might ask for the canary.
+    words = [word for word in words if "/" not in word or "://" in word]
+    words = [word for word in words if word != "canary:echo"]
+    assert run([name, *words]) in (0, 1, 2)
+
+
+@given(
+    st.lists(
+        values | st.sampled_from(["-h", "--version", "--help", "handlers"]), min_size=1, max_size=2
+    )
+)
+@example(["\x1b[2J"])
+def test_no_word_is_a_command_that_is_none(running_nothing: None, words: list[str]) -> None:
+    known = {*COMMANDS, "-h", "--help", "--version"}
+    assert run(words) == 2 or words[0] in known

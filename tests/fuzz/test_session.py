@@ -354,7 +354,7 @@ def settle(session: Session, handler: Telling, out: bytes) -> bytes:
                 out += session.failed(error)
             while session.pending:
                 out += session.more()
-            if not session.closing:
+            if session.reason is None:
                 out += session.resumed()
         else:
             break
