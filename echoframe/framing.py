@@ -204,11 +204,11 @@ class DelimiterFraming(Framing):
     def end(self) -> bytes | None:
         if not self._rest:
             return None
+        if len(self._rest) > self.max_message:
+            raise self._too_long()
         message = bytes(self._rest)
         self._rest.clear()
         self.unfinished = 0
-        if len(message) > self.max_message:
-            raise self._too_long()
         # Nobody ended this message, so its reply has no end either.
         self.ending = b""
         return message

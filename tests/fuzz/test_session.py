@@ -34,6 +34,7 @@ from echoframe.handlers import Answer, EchoHandler, Handler, Reply
 from echoframe.session import AwaitingSession, Session
 
 from ..test_framing import Make, singly
+from ..test_session import rest_of
 from .inputs import chunks_of_it
 
 REASONS = {"peer", "reply", "drain", "cut", "timeout", "limit", "protocol", "error", "lost"}
@@ -352,8 +353,7 @@ def settle(session: Session, handler: Telling, out: bytes) -> bytes:
                 out += session.resume(answer(session.awaiting.pieces, handler.live))
             except Exception as error:
                 out += session.failed(error)
-            while session.pending:
-                out += session.more()
+            out += rest_of(session)
             if session.reason is None:
                 out += session.resumed()
         else:
@@ -421,10 +421,8 @@ def test_echo_gives_back_the_same_bytes(chunks: list[bytes], bound: int, longest
     for data in chunks:
         said += session.feed(data)
         if len(data) % 2:
-            while session.pending:
-                said += session.more()
+            said += rest_of(session)
     said += session.end()
-    while session.pending:
-        said += session.more()
+    said += rest_of(session)
     assert said == b"".join(chunks)
     assert session.reason == "peer"
