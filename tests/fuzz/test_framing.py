@@ -108,6 +108,7 @@ def kept(framing: Framing) -> int:
 
 @given(make_any, chunks_of_it)
 @example(partial(DelimiterFraming, b"aba", LONGEST), [b"ab", b"", b"ab", b"aaba"])
+@example(partial(LineFraming, LONGEST), [b"abcdef\r", b"\nb"])
 def test_messages_and_errors_are_those_of_the_rule_however_it_is_cut(
     make: Make, chunks: list[bytes]
 ) -> None:
