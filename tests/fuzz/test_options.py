@@ -145,7 +145,8 @@ def check(said: list[str], variables: dict[str, str], file: str | None) -> None:
             continue
         value = chosen[option.name].value
         if option.name in SETTINGS:
-            assert SETTINGS[option.name].check(value) == value
+            kept = SETTINGS[option.name].check(value)
+            assert SETTINGS[option.name].check(kept) == kept
         elif option.kind == SWITCH:
             assert isinstance(value, bool)
         elif option.kind == COUNT:
