@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from .errors import AddressError, suggest
+from .printing import visible
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "SCHEMES", "Address"]
 
@@ -73,7 +74,9 @@ class Address:
         if isinstance(place, tuple):
             return cls._from_tuple(place)
         if not isinstance(place, str):
-            raise AddressError(f"{place!r} is not an address; write it as in tcp://127.0.0.1:7007")
+            raise AddressError(
+                f"{_shown(place)} is not an address; write it as in tcp://127.0.0.1:7007"
+            )
         scheme, separator, rest = place.partition("://")
         if not separator:
             return cls._from_host_port("tcp", place, place)
@@ -107,12 +110,12 @@ class Address:
     @classmethod
     def _from_tuple(cls, place: tuple[Any, ...]) -> Address:
         if len(place) not in (2, 4) or not isinstance(place[0], str):
-            raise AddressError(f"{place!r} is not a (host, port) pair")
+            raise AddressError(f"{_shown(place)} is not a (host, port) pair")
         port = place[1]
         if not isinstance(port, int) or isinstance(port, bool):
-            raise AddressError(f"the port in {place!r} is not a number")
+            raise AddressError(f"the port in {_shown(place)} is not a number")
         host = place[0]
-        if len(place) == 4 and place[3] and "%" not in host:
+        if len(place) == 4 and "%" not in host and place[3]:
             host = f"{host}%{place[3]}"
         return cls("tcp", _checked_host(host, place), _checked_port(port, place))
 
@@ -151,6 +154,9 @@ class Address:
             raise AddressError(f"{place!r} names no path; write it as in unix:///tmp/echo.sock")
         if "\0" in path:
             raise AddressError(f"{place!r}: a path cannot hold a zero byte")
+        if path.translate(_CONTROLS) != path:
+            # The kernel would take it; terminals and logs would obey it.
+            raise AddressError(f"{place!r}: a path with control characters is not taken")
         try:
             length = len(path.encode(errors="surrogateescape"))
         except UnicodeError:
@@ -169,7 +175,8 @@ class Address:
         if self.scheme in ("tcp", "tls", "udp"):
             host = f"[{self.host}]" if ":" in self.host else self.host
             return f"{host}:{self.port}"
-        return self.path
+        # A peer may have named its end as it likes.
+        return self.path.translate(_CONTROLS)
 
     @property
     def sockaddr_un(self) -> str:
@@ -191,13 +198,30 @@ class Address:
         return hash(str(self))
 
 
+# Control characters, and the line ends that only Unicode knows, to their escapes. Other
+# letters that cannot be printed stay: they may be bytes of a path that is not UTF-8.
+_CONTROLS = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
+
 def _checked_host(host: str, place: object) -> str:
-    if any(letter.isspace() or not letter.isprintable() or letter in "/@" for letter in host):
-        raise AddressError(f"{place!r}: {host!r} is not a host name")
+    if any(letter.isspace() or not letter.isprintable() or letter in "/@[]" for letter in host):
+        raise AddressError(f"{_shown(place)}: {host!r} is not a host name")
     return host
 
 
 def _checked_port(port: int, place: object) -> int:
     if not 0 <= port <= 65535:
-        raise AddressError(f"{place!r}: port {port} is not between 0 and 65535")
+        raise AddressError(f"{_shown(place)}: port {_shown(port)} is not between 0 and 65535")
     return port
+
+
+def _shown(place: object) -> str:
+    try:
+        return visible(repr(place))
+    except Exception:
+        # Anything may be given for an address, also numbers of so many digits that
+        # Python does not write them.
+        return f"<{type(place).__name__}>"

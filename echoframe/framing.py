@@ -153,7 +153,8 @@ class DelimiterFraming(Framing):
         self.ending = delimiter
 
     def carries(self, message: bytes) -> bool:
-        return self.delimiter not in message
+        # Together with the delimiter: the end of "a" before "aa" begins with that "a".
+        return (message + self.delimiter).find(self.delimiter) == len(message)
 
     def fresh(self) -> Framing:
         return type(self)(self.delimiter, max_message=self.max_message)
@@ -203,11 +204,11 @@ class DelimiterFraming(Framing):
     def end(self) -> bytes | None:
         if not self._rest:
             return None
+        if len(self._rest) > self.max_message:
+            raise self._too_long()
         message = bytes(self._rest)
         self._rest.clear()
         self.unfinished = 0
-        if len(message) > self.max_message:
-            raise self._too_long()
         # Nobody ended this message, so its reply has no end either.
         self.ending = b""
         return message

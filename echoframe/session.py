@@ -170,7 +170,9 @@ class Session:
         """
         out: list[bytes] = []
         size = 0
-        self.busy = self.pending = False
+        self.pending = False
+        # Somebody may ask once more behind the end.
+        self.busy = self.closing
         try:
             while size < self._bound:
                 piece = self._next_piece()
@@ -243,7 +245,8 @@ class Session:
         # What a handler holds on to may lead back here: without it this is freed at
         # once, and the garbage collector has nothing to look for.
         self._on_message = self.straight = _closed
-        self.closing = True
+        self.busy = self.closing = True
+        self.pending = False
         if self.reason is None:
             self.reason = reason
         source, self._source = self._source, None

@@ -560,6 +560,21 @@ def test_a_second_reason_to_end_does_not_replace_the_first() -> None:
     assert session.reason == "drain"
 
 
+def test_who_asks_once_more_behind_the_end_is_told_again_that_it_is_over() -> None:
+    session = session_of(close_now)
+    assert session.feed(b"first\nhalf a message") == b"bye\n"
+    assert session.end() == session.more() == b""
+    assert (session.busy, session.pending, session.closing) == (True, False, True)
+
+
+def test_nothing_is_pending_in_a_session_that_was_closed_in_the_middle() -> None:
+    session = session_of(lambda message: [b"one", b"two"], write_buffer=1)
+    assert session.feed(b"?\n") == b"one\n"
+    assert session.pending
+    session.close("lost")
+    assert (session.busy, session.pending, session.closing) == (True, False, True)
+
+
 def test_a_closed_session_takes_and_gives_nothing() -> None:
     for framing in (LineFraming(), RawFraming()):
         session = session_of(echo, framing)

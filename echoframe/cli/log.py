@@ -66,16 +66,20 @@ class _Stderr(logging.Handler):
 class _Text(logging.Formatter):
     """The message and nothing before it; only what is wrong has a colour.
 
-    What peers have said, which may be part of a traceback too, is nothing that a terminal
-    obeys. A line that begins in the first column begins a record; so nobody can forge one.
+    A record is one line, and a traceback behind it is indented: what a peer said may be
+    in either, must not look like a record of its own, and is nothing that a terminal obeys.
     """
 
     def __init__(self, colour: bool) -> None:
         super().__init__()
         self._colour = colour
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        text = visible(super().format(record), keep="\n\t").replace("\n", "\n  ")
+        first, *traceback = super().format(record).split("\n")
+        text = "\n".join([first, *(f"  {visible(line)}" for line in traceback)])
         if not self._colour or record.levelno < logging.WARNING:
             return text
         return f"\x1b[{33 if record.levelno < logging.ERROR else 31}m{text}\x1b[0m"

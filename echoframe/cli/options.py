@@ -115,7 +115,7 @@ def _value(option: Option, choice: Choice) -> Any:
             texts = raw if isinstance(raw, list) else [raw]
             return [option.read(_text(text)) for text in texts]
         if option.quoted and not isinstance(raw, str):
-            raise SettingError(f"takes a text in quotes, not {raw!r}")
+            raise SettingError(f"takes a text in quotes, not {_shown(raw)}")
         return option.read(_text(raw))
     except (SettingError, AddressError) as error:
         sentence = str(error).removeprefix(f"{option.name} ")
@@ -133,15 +133,28 @@ def _switched(option: Option, raw: Any) -> int:
         known = {**_YES, **_NO}
         if word in known:
             return known[word]
-    raise SettingError(f"takes true or false, not {raw!r}")
+    raise SettingError(f"takes true or false, not {_shown(raw)}")
 
 
 def _text(raw: Any) -> str:
     if isinstance(raw, str):
         return raw
     if isinstance(raw, int | float) and not isinstance(raw, bool):
-        return str(raw)
-    raise SettingError(f"takes text or a number, not {raw!r}")
+        try:
+            return str(raw)
+        except ValueError:
+            # Said below: it has more digits than Python writes.
+            pass
+    raise SettingError(f"takes text or a number, not {_shown(raw)}")
+
+
+def _shown(raw: Any) -> str:
+    try:
+        return repr(raw)
+    except ValueError:
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "tables in tables in tables"
 
 
 def _read_file(path: str, options: Sequence[Option]) -> dict[str, Choice]:
@@ -152,7 +165,9 @@ def _read_file(path: str, options: Sequence[Option]) -> dict[str, Choice]:
             tables: dict[str, Any] = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Not only TOMLDecodeError: there are numbers that Python does not read, and paths
+    # that no system takes.
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     except RecursionError:
         raise UsageError(f"{path} is not TOML: it is nested too deeply") from None

@@ -69,6 +69,16 @@ def _read_framing(text: str) -> str:
     return text
 
 
+def _read_path(text: str) -> str:
+    try:
+        usable = "\0" not in text and os.fsencode(text)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise SettingError(f"takes the path of a file, not {text!r}")
+    return text
+
+
 def _read_mode(text: str) -> int:
     if not text.isascii() or not text.isdigit() or set(text) & set("89") or int(text, 8) > 0o777:
         raise SettingError(f"takes an octal mode, as in 660, not {text!r}")
@@ -219,7 +229,8 @@ OPTIONS = [
     Option(
         "port_file",
         "write the port to this file once the server listens; removed at the end",
-        metavar="PATH",
+        _read_path,
+        "PATH",
     ),
     Option(
         "ready_fd",

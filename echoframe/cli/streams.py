@@ -52,7 +52,7 @@ class Streams:
     def complain(self, sentence: str) -> None:
         """Say a sentence on stderr, if anybody can hear it."""
         # It may hold what a peer said, or a file of somebody else's.
-        write_through(sys.stderr, f"echoframe: {visible(sentence, keep=chr(10))}\n")
+        write_through(sys.stderr, f"echoframe: {visible(sentence)}\n")
 
     def settle(self) -> None:
         """Make the interpreter's last flush succeed, whatever became of the streams.

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import socketserver
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -242,6 +243,23 @@ def test_a_socket_file_has_the_mode_it_was_given(tmp_path: Path) -> None:
     with ThreadServer(f"unix://{path}", echo, unix_mode=0o600, unix_owner=(-1, -1)):
         assert path.stat().st_mode & 0o777 == 0o600
     assert not path.exists()
+
+
+@every_model
+def test_a_peer_that_names_its_own_end_forges_no_line_of_the_log(model: str, log: Log) -> None:
+    # A short one: the name of a socket has 107 bytes.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(echo, model, "unix") as up,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer,
+    ):
+        peer.settimeout(DEADLINE)
+        peer.bind(f"{folder}/\x1b[2J\nAccepted connection from nobody")
+        peer.connect(up.address.path)
+        assert ask(peer, b"hey") == b"hey"
+        log.expect("Accepted connection from /")
+        assert "\x1b" not in log.text
+        assert "\nAccepted connection from nobody" not in log.text
 
 
 # ------------------------------------------------------------ many listeners
