@@ -90,20 +90,20 @@ def fits(model: str) -> dict[str, Any]:
 def test_who_says_nothing_at_all_is_cut_before_who_has_spoken(
     model: str, transport: str, notes: Notes, log: Log
 ) -> None:
-    with running(noting(notes), model, transport, first_byte_timeout=0.2, idle_timeout=60) as up:
+    with running(noting(notes), model, transport, first_byte_timeout=0.1, idle_timeout=60) as up:
         with raw_connection(up) as silent:
             assert is_over(silent)
         assert (notes.next(), notes.next()) == ("open", "close timeout")
-        log.expect("first_byte_timeout (0.2 s)")
+        log.expect("first_byte_timeout (0.1 s)")
         with raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"
-            pass_time(0.4)
+            pass_time(0.2)
             assert ask(peer, b"hello") == b"hello"
 
 
 @with_handler_classes
 def test_a_handler_class_is_cut_too_if_its_peer_says_nothing(model: str) -> None:
-    with running(Upper, model, first_byte_timeout=0.2) as up:
+    with running(Upper, model, first_byte_timeout=0.1) as up:
         with raw_connection(up) as silent:
             assert is_over(silent)
         with raw_connection(up) as peer:
@@ -116,7 +116,7 @@ def test_no_conversation_lasts_longer_than_its_total(
     model: str, transport: str, notes: Notes, log: Log
 ) -> None:
     with (
-        running(noting(notes), model, transport, total_timeout=0.3) as up,
+        running(noting(notes), model, transport, total_timeout=0.15) as up,
         raw_connection(up) as peer,
     ):
         began = time.monotonic()
@@ -124,12 +124,12 @@ def test_no_conversation_lasts_longer_than_its_total(
             while ask(peer, b"hello") == b"hello":
                 assert time.monotonic() < began + DEADLINE
         assert (notes.next(), notes.next()) == ("open", "close timeout")
-        log.expect("total_timeout (0.3 s)")
+        log.expect("total_timeout (0.15 s)")
 
 
 @with_handler_classes
 def test_a_handler_class_has_no_more_time_either(model: str) -> None:
-    with running(Upper, model, total_timeout=0.3) as up, raw_connection(up) as peer:
+    with running(Upper, model, total_timeout=0.15) as up, raw_connection(up) as peer:
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             while ask(peer, b"hello") == b"HELLO":
@@ -140,12 +140,12 @@ def test_a_handler_class_has_no_more_time_either(model: str) -> None:
 @every_model
 def test_a_peer_that_never_reads_is_cut(model: str, transport: str, notes: Notes, log: Log) -> None:
     with (
-        running(noting(notes, gush), model, transport, write_timeout=0.2) as up,
+        running(noting(notes, gush), model, transport, write_timeout=0.1) as up,
         raw_connection(up) as deaf,
     ):
         deaf.sendall(b"go on\n")
         assert (notes.next(), notes.next()) == ("open", "close timeout")
-        log.expect("write_timeout (0.2 s)")
+        log.expect("write_timeout (0.1 s)")
         with raw_connection(up) as peer:
             peer.sendall(b"hello\n")
             assert peer.recv(5) == bytes(5)
@@ -156,7 +156,7 @@ def test_a_peer_that_never_reads_is_cut_over_tls(
     model: str, certificates: Certificates, notes: Notes
 ) -> None:
     # On aio what waits is with another transport, and is found when it is looked for.
-    settings = {"write_timeout": 0.2, "idle_timeout": 0.8, **certificates.settings}
+    settings = {"write_timeout": 0.1, "idle_timeout": 0.4, **certificates.settings}
     with running(noting(notes, gush), model, "tls", **settings) as up:
         context = certificates.client_context()
         with context.wrap_socket(raw_connection(up), server_hostname="localhost") as deaf:
@@ -166,9 +166,9 @@ def test_a_peer_that_never_reads_is_cut_over_tls(
 
 @every_model
 def test_a_peer_that_reads_slowly_is_not_cut(model: str) -> None:
-    size = 24 << 20
+    size = 16 << 20
     with (
-        running(lambda _: bytes(size), model, write_timeout=0.5) as up,
+        running(lambda _: bytes(size), model, write_timeout=0.25) as up,
         raw_connection(up) as slow,
     ):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
@@ -179,13 +179,13 @@ def test_a_peer_that_reads_slowly_is_not_cut(model: str) -> None:
             assert data
             read += len(data)
             # For longer than that, in all.
-            pass_time(began + read / size - time.monotonic())
+            pass_time(began + 0.6 * read / size - time.monotonic())
 
 
 @with_handler_classes
 def test_a_handler_class_hears_that_its_peer_never_reads(model: str, log: Log) -> None:
-    with running(Gushing, model, write_timeout=0.2) as up, raw_connection(up):
-        log.expect("TimeoutError: the peer took nothing of what was sent for 0.2 s (write_timeout)")
+    with running(Gushing, model, write_timeout=0.1) as up, raw_connection(up):
+        log.expect("TimeoutError: the peer took nothing of what was sent for 0.1 s (write_timeout)")
 
 
 @every_model
@@ -197,11 +197,11 @@ def test_what_has_stood_still_looks_before_it_cuts(model: str, gate: Gate) -> No
         return message
 
     with (
-        running(wait, model, idle_timeout=0.3) as up,
+        running(wait, model, idle_timeout=0.15) as up,
         raw_connection(up) as one,
     ):
         one.sendall(b"wait\n")
-        pass_time(0.6)
+        pass_time(0.3)
         gate.open()
         assert read_line(one) == b"wait\n"
         assert ask(one, b"hello") == b"hello"
@@ -418,7 +418,7 @@ def test_a_mix_in_on_somebody_elses_server_has_the_limits_that_it_is_given() -> 
 
 def test_a_reset_frees_what_waits_to_be_sent() -> None:
     # What close() alone leaves with the kernel, it would go on to offer for minutes.
-    with running(gush, "loop", write_timeout=0.2) as up, raw_connection(up) as deaf:
+    with running(gush, "loop", write_timeout=0.1) as up, raw_connection(up) as deaf:
         deaf.sendall(b"go on\n")
         server = up.server
         assert server is not None
