@@ -221,17 +221,13 @@ class Accepting(Tending):
                 # Nobody was there: a number is wanted before anybody looks.
                 self._turnstile.keep_reserve()
                 return False
-        if self._is_guarded:
+        if self.max_per_peer or self.allow or self.deny:
             why = self._bars(request, client_address) or why
         if why:
             self._turn_away(request, client_address, why)
         else:
             self._life.taken.append(self._take(request, client_address))
         return True
-
-    @lazy
-    def _is_guarded(self) -> bool:
-        return bool(self.allow or self.deny or self.max_per_peer)
 
     def _bars(self, request: Any, client_address: Any) -> str:
         """Name the setting by which this peer may not come; empty is none."""
@@ -248,11 +244,12 @@ class Accepting(Tending):
         who = Connection(request, client_address, -1, life.ready)
         turnstile.note(why, lambda: self._name(who))
         how = self.overload if self.overload != "wait" else "refuse"
-        if why in ("allow", "deny"):
-            # They are told nothing.
-            how = "drop" if how == "drop" else "refuse"
-        hears = None if why == "want of descriptors" else life.watch
-        turnstile.turn_away(request, how, self.linger_timeout, hears)
+        # Those who may not come at all are told nothing, and where there are no descriptors
+        # nobody is waited for.
+        heard = why in ("max_connections", "max_per_peer")
+        if not heard and how.startswith("refuse:") and why != "want of descriptors":
+            how = "refuse"
+        turnstile.turn_away(request, how, self.linger_timeout if heard else 0.0, life.watch)
         if self.overload != "wait":
             turnstile.keep_reserve()
 
@@ -282,9 +279,12 @@ class Accepting(Tending):
         life.open[id(request)] = connection
         if self.max_per_peer:
             self._count_in(connection)
-        if self._send_limit:
+        if self.write_timeout and self.blocks:
+            # The kernel's own, for sockets that block: whoever waits in there is not looked at.
             try:
-                request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, self._send_limit)
+                request.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self.write_timeout)
+                )
             except (OSError, AttributeError):
                 # A datagram, or something of the program's own.
                 pass
@@ -298,11 +298,6 @@ class Accepting(Tending):
             self._name(connection)
             self._log_accepted(connection)
         return connection
-
-    @lazy
-    def _send_limit(self) -> bytes:
-        # The kernel's own, for sockets that block: whoever waits in there is not looked at.
-        return timeval(self.write_timeout) if self.write_timeout and self.blocks else b""
 
     def _count_in(self, connection: Connection) -> None:
         connection.key = key = peer_key(connection.request, connection.client_address)

@@ -503,7 +503,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         try:
             super().finish_request(request, client_address)
         except BlockingIOError:
-            if not self._send_limit or request.gettimeout() is not None:
+            if not self.write_timeout or request.gettimeout() is not None:
                 raise
             # The kernel's word for it says nothing to anybody.
             reset_on_close(request)

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
 if sys.platform == "linux":
@@ -107,6 +108,7 @@ def reset_on_close(request: Any) -> None:
     request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+@lru_cache(8)
 def timeval(seconds: float) -> bytes:
     """A time as the kernel wants it, never so short that it means for ever."""
     micros = max(int(seconds * 1_000_000), 1)

@@ -71,7 +71,7 @@ class Turnstile:
     def turn_away(self, request: Any, how: str, linger: float, watch: Any) -> None:
         """Close a connection: `how` is an overload that is not wait.
 
-        Its peer is heard out for so many seconds by the watch, if that is not None.
+        Its peer is heard out by the watch for so many seconds.
         """
         if isinstance(request, tuple):
             return
@@ -84,7 +84,7 @@ class Turnstile:
                 if text:
                     request.send(text.encode() + b"\n")
                 shut(request, socket.SHUT_WR)
-                if text and linger and watch is not None:
+                if linger:
                     self._see_out(request, time.monotonic() + linger, watch)
                     return
         except OSError:
@@ -96,8 +96,8 @@ class Turnstile:
         if len(self._leaving) >= SEEN_OUT:
             self._close(next(iter(self._leaving)), watch)
         number = sock.fileno()
-        self._leaving[number] = (deadline, sock)
         watch.add(number, partial(self._hear, number, watch))
+        self._leaving[number] = (deadline, sock)
 
     def _hear(self, number: int, watch: Any) -> None:
         try:
