@@ -59,8 +59,19 @@ def failures(visits: list[Visit]) -> list[Visit]:
 # ---------------------------------------------------------------- good servers
 
 
-@pytest.mark.parametrize("transport", ["tcp", "unix", "udp", "tls"])
-@every_model
+# A fork for each takes its time, and more where what it covers is written down.
+EVERYWHERE = [
+    pytest.param(
+        model,
+        transport,
+        marks=[pytest.mark.slow] if model == "fork" and transport != "tcp" else [],
+    )
+    for model in MODELS
+    for transport in ("tcp", "unix", "udp", "tls")
+]
+
+
+@pytest.mark.parametrize(("model", "transport"), EVERYWHERE)
 def test_every_model_serves_a_healthy_client_among_all_of_them(
     model: str, transport: str, certificates: Certificates
 ) -> None:
@@ -70,7 +81,6 @@ def test_every_model_serves_a_healthy_client_among_all_of_them(
         settings = {**settings, "framing": "line", "max_message": 1 << 16}
     # The other models serve their healthy clients while the animals are there.
     during = model != "single" or transport == "udp"
-    # A fork for each takes its time.
     sizes = {**SMALL, "many": 1} if model in ("single", "fork") else SMALL
     with nothing_left_behind(), running("echo", model, transport, **settings) as up:
         visits = release(up.address, healthy=PATIENT, during=during, **sizes)

@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..printing import visible
-from .kernel import timeval
+from .kernel import limit_writing
 from .lazy import lazy
 from .life import Connection, Keeper
 from .rows import WANTED
+from .settings import read_settings
 from .tending import Tending
 from .turnstile import Turnstile, barred, peer_key
 
@@ -52,11 +53,12 @@ class Accepting(Tending):
     # A thread of our own watches the deadlines, started with the first connection.
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
-    # Conversations wait for their peers in recv() and send().
+    # Conversations may wait for their peers in recv() and send().
     blocks: ClassVar[bool] = True
 
     def _adopt(self) -> None:
         """This process serves, although another one may have made the server (a daemon's)."""
+        read_settings(self)
         life = self._life
         if life.pid != os.getpid():
             life.pid = os.getpid()
@@ -99,9 +101,10 @@ class Accepting(Tending):
         life = self._life
         life.batch = 1 if once else self._batch()
         before = life.arrivals
-        if self.overload != "wait":
-            self._turnstile.keep_reserve()
         while not life.stop_requested:
+            if self.overload != "wait":
+                # Each time: it may have been spent, and somebody else have taken the number.
+                self._turnstile.keep_reserve()
             pause = _sooner(self._between(), poll_interval)
             if "_turnstile" in vars(self):
                 pause = _sooner(pause, self._turnstile.between(life.watch))
@@ -233,7 +236,12 @@ class Accepting(Tending):
         """Name the setting by which this peer may not come; empty is none."""
         key = peer_key(request, client_address)
         if self.allow or self.deny:
-            why = barred(key, self.allow, self.deny)
+            try:
+                why = barred(key, self.allow, self.deny)
+            except Exception:
+                # Set to something that it cannot be while the server serves.
+                logger.exception("nobody may come: allow or deny cannot be understood")
+                why = "allow"
             if why:
                 return why
         most = self.max_per_peer
@@ -244,14 +252,13 @@ class Accepting(Tending):
         who = Connection(request, client_address, -1, life.ready)
         turnstile.note(why, lambda: self._name(who))
         how = self.overload if self.overload != "wait" else "refuse"
-        # Those who may not come at all are told nothing, and where there are no descriptors
-        # nobody is waited for.
-        heard = why in ("max_connections", "max_per_peer")
-        if not heard and how.startswith("refuse:") and why != "want of descriptors":
+        unwanted = why in ("allow", "deny")
+        if how != "drop" and (unwanted or getattr(life.ready, "tls", None) is not None):
+            # Who may not come at all is told nothing, and over TLS nobody can be.
             how = "refuse"
-        turnstile.turn_away(request, how, self.linger_timeout if heard else 0.0, life.watch)
-        if self.overload != "wait":
-            turnstile.keep_reserve()
+        # Where the last descriptor was spent on this one, it is not waited for.
+        waits = not unwanted and (self.overload == "wait" or turnstile.has_reserve)
+        turnstile.turn_away(request, how, self.linger_timeout if waits else 0.0, life.watch)
 
     def _begin(self, connection: Connection) -> None:
         request, client_address = connection.request, connection.client_address
@@ -280,14 +287,8 @@ class Accepting(Tending):
         if self.max_per_peer:
             self._count_in(connection)
         if self.write_timeout and self.blocks:
-            # The kernel's own, for sockets that block: whoever waits in there is not looked at.
-            try:
-                request.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self.write_timeout)
-                )
-            except (OSError, AttributeError):
-                # A datagram, or something of the program's own.
-                pass
+            # Whoever waits in there is not looked at.
+            limit_writing(request, self.write_timeout)
         if self.keeps_time:
             keeper = life.keeper
             if keeper is None:
@@ -303,7 +304,9 @@ class Accepting(Tending):
         connection.key = key = peer_key(connection.request, connection.client_address)
         if key is not None:
             inside = self._turnstile.inside
-            inside[key] = inside.get(key, 0) + 1
+            # Others leave meanwhile, in threads of their own.
+            with self._life.lock:
+                inside[key] = inside.get(key, 0) + 1
 
     def _count_out(self, key: Any) -> None:
         inside = self._turnstile.inside
@@ -378,6 +381,10 @@ class Accepting(Tending):
         del life.open[id(connection.request)]
         life.rows.give_back(connection.row)
         life.served += 1
+        if connection.alarm is not None:
+            # It lies there until its time, but leads nowhere.
+            connection.alarm.connection = None
+            connection.alarm = None
         if connection.key is not None:
             self._count_out(connection.key)
         # Its handler knows its peer, and that leads back here: a cycle for each connection.

@@ -172,6 +172,16 @@ class AioServer(OneThreadServer):
             # Not now: it may end at once, and whoever calls here holds the lock.
             self._loop.call_soon(conversation.obey)
 
+    def _turn_away(self, *arguments: Any) -> None:
+        super()._turn_away(*arguments)
+        # Somebody is to be seen out, for a time that only the accept loop keeps.
+        self._loop.stop()
+
+    def _patience(self) -> float:
+        # What is less than write_buffer is found when it is looked for.
+        shortest = super()._patience()
+        return min(shortest or self.write_timeout, self.write_timeout or shortest)
+
     def _passed(self, connection: Connection, now: float, silence: float, waiting: bool) -> str:
         talk = connection.conversation
         if not waiting and isinstance(talk, Talk) and talk.writes:

@@ -31,13 +31,13 @@ from ..transports.tls import TlsFacts, facts_of
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
 from .handover import Handover
-from .kernel import reset_on_close, somaxconn
+from .kernel import received, somaxconn
 from .lazy import lazy
 from .life import Connection, Report
 from .lifecycle import Lifecycle
 from .privileges import explained
 from .rows import Cells, loose_row
-from .settings import SETTINGS, check_settings
+from .settings import SETTINGS, check_settings, read_settings
 from .steps import Goodbye, Handshake
 from .watch import Watch
 
@@ -111,6 +111,7 @@ class Server(Lifecycle, socketserver.TCPServer):
 
     idle_timeout: float = SETTINGS["idle_timeout"].default
     first_byte_timeout: float = SETTINGS["first_byte_timeout"].default
+    write_timeout: float = SETTINGS["write_timeout"].default
     total_timeout: float = SETTINGS["total_timeout"].default
     allow_reuse_address = True
     log_messages: bool = False
@@ -161,6 +162,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         ):
             if value is not None:
                 setattr(self, name, value)
+        read_settings(self)
         places = server_address if isinstance(server_address, list) else [server_address]
         self._places = [Address.parse(place) for place in places]
         if not self._places:
@@ -505,8 +507,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         except BlockingIOError:
             if not self.write_timeout or request.gettimeout() is not None:
                 raise
-            # The kernel's word for it says nothing to anybody.
-            reset_on_close(request)
+            # The kernel's word for it, on a Unix socket, says nothing to anybody.
             raise TimeoutError(
                 f"the peer took nothing of what was sent for {self.write_timeout:g} s "
                 "(write_timeout)"
@@ -581,6 +582,9 @@ class Server(Lifecycle, socketserver.TCPServer):
         cells, row = self._cells_of(connection)
         handshake = Handshake(request, cells, row, handshake_timeout=self.handshake_timeout)
         handshake.run()
+        if connection is not None:
+            # So much was the handshake.
+            connection.greeted = received(request)
         return handshake.failure is None
 
     def _cells_of(self, connection: Connection | None) -> tuple[Cells, int]:

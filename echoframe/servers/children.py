@@ -7,7 +7,11 @@ import signal
 import sys
 from typing import NoReturn
 
-__all__ = ["ended", "flush", "handle_of", "kill", "leave", "words_for"]
+if sys.platform == "linux":
+    # Not where it is used: a forked child would load it, and each child anew.
+    import fcntl
+
+__all__ = ["be_told_of_end", "ended", "flush", "handle_of", "kill", "leave", "words_for"]
 
 # What a child may be sent while it is on its way out.
 _LATE = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -53,6 +57,23 @@ def words_for(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def be_told_of_end(number: int, told: int) -> None:
+    """Get a signal when the other end of a pipe is closed, by its process's end at the latest.
+
+    The descriptor is closed here. Where that cannot be had, nobody is told.
+    """
+    try:
+        # One of our own: who is told is a matter of what several processes share otherwise.
+        own = os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, fcntl.F_SETSIG, told)
+        fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    except (OSError, AttributeError, NameError):
+        # Only Linux has it, and only with /proc.
+        pass
+    os.close(number)
 
 
 def flush() -> None:

@@ -20,7 +20,7 @@ from ..errors import WorkersFailed
 from .children import ended, flush, handle_of, kill, leave, words_for
 from .life import Life, Report
 from .lifecycle import GRACE
-from .rows import CELLS, Rows
+from .rows import CELLS, HIGHEST, Rows
 from .tending import counted
 
 __all__ = ["CUT", "DRAIN", "OURS", "PAUSE", "Crew", "Post"]
@@ -254,6 +254,7 @@ class Crew:
         row = self.rows.take()
         # Until it says otherwise itself: it will take some.
         self.rows.cells[row + ROOM] = 1
+        self.rows.cells[HIGHEST] = max(self.rows.cells[HIGHEST], row)
         # Or the worker would write what waits in this buffer a second time.
         flush()
         # None may come between a fork and its place in the table, nor to a worker
@@ -375,8 +376,6 @@ class Post:
         self._cells, self._row = crew.rows.cells, row
         self._lifeline, self._names = crew.lifeline[0], crew.names[1]
         self._accepted = 0
-        # Rows are given in their order, and a slot has two workers at most.
-        self._all = range(CELLS, CELLS * (2 * len(crew.slots) + 2), CELLS)
         # The last order that was carried out.
         self.obeyed = 0
         # What only the supervisor holds. Above all its end of the lifeline.
@@ -421,7 +420,8 @@ class Post:
         self._cells[self._row + ROOM] = room
 
     def others_have_room(self) -> bool:
-        return any(self._cells[row + ROOM] for row in self._all if row != self._row)
+        rows = range(CELLS, self._cells[HIGHEST] + 1, CELLS)
+        return any(self._cells[row + ROOM] for row in rows if row != self._row)
 
     def report(self, report: Report) -> None:
         """Tell how it ended."""

@@ -19,12 +19,13 @@ import signal
 import socket
 import socketserver
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 from weakref import WeakSet
 
 from ..handlers import EchoHandler
 from .base import Server
-from .children import ended, flush, kill, leave
+from .children import be_told_of_end, ended, flush, kill, leave
 from .lazy import lazy
 from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
@@ -37,9 +38,6 @@ __all__ = ["ForkServer", "ForkingMixIn"]
 # nothing happens (seconds).
 NAP = 0.01
 SOMETIMES = 1.0
-
-# How soon a child notices that its parent was killed (seconds).
-NOTICES = 5.0
 
 # Enough for Python to have settled on how to run each line.
 REHEARSALS = 16
@@ -67,6 +65,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         rehearse()
+        if self._lifeline[0] < 0:
+            with suppress(OSError):
+                self._lifeline = os.pipe()
         # What is here now stays: to look at it again would only copy it.
         frozen = gc.get_freeze_count()
         gc.freeze()
@@ -90,10 +91,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         foreign = not life.runs
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS) if foreign else None
         try:
-            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._converse_and_exit(connection, before, parent)
+                self._converse_and_exit(connection, before)
             connection.pid = pid
             connection.away = True
             life.begun.append(connection)
@@ -129,6 +129,15 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
         begun = {connection.pid for connection in self._life.begun}
         return begun.union(self._children)
 
+    # Of a pipe that ends with this process, for its children.
+    _lifeline = (-1, -1)
+
+    def _end_workers(self) -> None:
+        lifeline, self._lifeline = self._lifeline, (-1, -1)
+        for number in lifeline:
+            if number >= 0:
+                os.close(number)
+
     # How long the accept loop may sleep while there are children, and when it must
     # look at the deadlines.
     _nap = NAP
@@ -141,24 +150,14 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     # --------------------------------------------------------- in the child
 
-    # Of whom it is a child, where that must be asked again.
-    _parent = 0
-
-    def _converse_and_exit(
-        self, connection: Connection, before: set[Any] | None, parent: int
-    ) -> NoReturn:
+    def _converse_and_exit(self, connection: Connection, before: set[Any] | None) -> NoReturn:
         status = 1
         try:
             if before is not None:
                 for number in _OURS:
                     signal.signal(number, self._on_signal)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            if self.protocol is not None:
-                # Not for a handler class: it may become another program, which the timer
-                # would end. That one looks at itself, if there is an idle_timeout.
-                self._parent = parent
-                signal.signal(signal.SIGALRM, self._on_alarm)
-                signal.setitimer(signal.ITIMER_REAL, NOTICES, NOTICES)
+            self._hold_on()
             self._converse_in_child(connection)
             status = 0
         finally:
@@ -171,12 +170,28 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             finally:
                 leave(status)
 
+    def _hold_on(self) -> None:
+        # Nobody ever writes into it: its end is the end of the parent.
+        read, write = self._lifeline
+        if read < 0:
+            return
+        os.close(write)
+        be_told_of_end(read, signal.SIGTERM)
+        if self._is_alone():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _is_alone(self) -> bool:
+        return os.getppid() != self._life.pid
+
     def _converse_in_child(self, connection: Connection) -> None:
         self._close_in_child(connection)
         # Only the child has the socket, and only the socket can tell whether a
         # handler class is in the middle of something.
-        if self.protocol is None and self._patience():
-            self._look_at_itself(connection)
+        if self.protocol is None:
+            # The parent knows how old it is.
+            self.total_timeout = 0.0
+            if self._patience():
+                self._look_at_itself(connection)
         try:
             self.finish_request(connection.request, connection.client_address)
         except Exception:
@@ -199,6 +214,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _obey_order(self, connection: Connection) -> None:
         order = self._life.rows.cells[connection.row + ORDER]
+        if self._is_alone():
+            self._end_alone(connection)
+            return
         obey(connection, order or FINISH)
         if order == 0 or (order == FINISH and self.protocol is None):
             # Nobody else will notice when it has gone quiet: either it is a handler
@@ -209,9 +227,9 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
     def _on_alarm(self, *_: object) -> None:
         connection = self._life.forked
         assert connection is not None  # set before the fork
-        if self._parent and os.getppid() != self._parent:
+        if self._is_alone():
             self._end_alone(connection)
-        elif self._life.draining or self.protocol is None:
+        else:
             self._look_at_itself(connection)
 
     def _end_alone(self, connection: Connection) -> None:
@@ -228,6 +246,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
             self._order_itself(connection, CUT)
         elif idle and silence >= self.drain_quiet:
             self._order_itself(connection, DRAIN)
+        signal.signal(signal.SIGALRM, self._on_alarm)
         signal.setitimer(signal.ITIMER_REAL, LOOK)
 
     def _look_at_itself(self, connection: Connection) -> None:

@@ -15,12 +15,12 @@ if sys.platform == "linux":
 
 __all__ = [
     "acknowledged",
-    "has_spoken",
+    "limit_writing",
     "quiet_for",
+    "received",
     "reset_on_close",
     "shut",
     "somaxconn",
-    "timeval",
     "unread",
     "unsent",
     "wait_until_sent",
@@ -32,6 +32,8 @@ _QUIET = struct.Struct("=44xI4xI")
 
 # The same, tcpi_bytes_acked and tcpi_bytes_received, which a kernel may be too old for.
 _COUNTS = struct.Struct("=120xQQ")
+
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # The requests behind these names are in no module of every Python we run on.
 _FIONREAD = 0x541B
@@ -48,12 +50,12 @@ def quiet_for(request: Any) -> float | None:
         return None
 
 
-def has_spoken(request: Any) -> bool:
-    """Tell whether anything has come from a peer, or nobody knows."""
+def received(request: Any) -> int:
+    """Bytes that have come from a peer; very many where nobody knows."""
     try:
-        return _counts(request)[1] > 0
+        return _counts(request)[1]
     except (OSError, AttributeError, struct.error):
-        return True
+        return sys.maxsize
 
 
 def acknowledged(request: Any) -> int:
@@ -108,9 +110,24 @@ def reset_on_close(request: Any) -> None:
     request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def limit_writing(request: Any, seconds: float) -> None:
+    """Have the kernel end a connection whose peer takes nothing for so long.
+
+    send() fails then with ETIMEDOUT; on a Unix socket it gives up with EAGAIN, after up to
+    twice the time. Harmless for what is no socket.
+    """
+    try:
+        if request.family == getattr(socket, "AF_UNIX", None) or _USER_TIMEOUT is None:
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        else:
+            request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(int(seconds * 1000), 1))
+    except (OSError, AttributeError):
+        # A datagram, or something of the program's own.
+        pass
+
+
 @lru_cache(8)
-def timeval(seconds: float) -> bytes:
-    """A time as the kernel wants it, never so short that it means for ever."""
+def _timeval(seconds: float) -> bytes:
     micros = max(int(seconds * 1_000_000), 1)
     return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
 

@@ -21,7 +21,7 @@ from .rows import DRAIN, FINISH, Rows
 from .wake import Wake
 from .watch import Watch
 
-__all__ = ["Connection", "Keeper", "Life", "Report", "obey"]
+__all__ = ["Alarm", "Connection", "Keeper", "Life", "Report", "obey"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -77,6 +77,8 @@ class Connection:
     encryption: Any = None
     # The strictest order it was given.
     ordered = 0
+    # Bytes that came before the handler class was let loose on it.
+    greeted = 0
     # As what its peer is counted, where the number from one is limited.
     key: Any = None
     # A second signal came upon it.
@@ -84,11 +86,11 @@ class Connection:
     # Somebody who polls calls the steps of its conversation.
     polled = False
     # Its descriptor, once somebody polls it, and for what; the order that its
-    # conversation knows of; the deadline for which an alarm is set.
+    # conversation knows of; the alarm that is set for its deadline.
     number = -1
     events = 0
     obeyed = 0
-    alarm: float | None = None
+    alarm: Alarm | None = None
     # It will keep the thread that takes it.
     keeps_worker = False
     # A drain has looked at it before.
@@ -113,6 +115,17 @@ class Connection:
         # Its socket is being closed: nobody may shut it any more, since its number may
         # be another connection's by then.
         self.closing = False
+
+
+class Alarm:
+    """When somebody who polls is to look at a conversation; of nobody, if that has changed."""
+
+    def __init__(self, when: float, connection: Connection) -> None:
+        self.when = when
+        self.connection: Connection | None = connection
+
+    def __lt__(self, other: Alarm) -> bool:
+        return self.when < other.when
 
 
 class Life:
@@ -169,8 +182,8 @@ class Life:
         # Set unless somebody is in serve_forever().
         self.ended = threading.Event()
         self.ended.set()
-        # Deadlines of conversations that somebody polls: (when, id, connection).
-        self.alarms: list[tuple[float, int, Connection]] = []
+        # Deadlines of conversations that somebody polls, as a heap.
+        self.alarms: list[Alarm] = []
         self.door = Door()
         # Accepted, and about to begin; the one that is beginning now.
         self.taken: deque[Connection] = deque()

@@ -126,10 +126,6 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             return False
         return coming < self.queue_size if workers is None else workers.has_room(coming)
 
-    def _is_full(self) -> bool:
-        workers = vars(self).get("_workers")
-        return super()._is_full() or (workers is not None and workers.is_full())
-
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
             self._workers.close({one.thread for one in self._life.open.copy().values()})

@@ -13,6 +13,7 @@ __all__ = [
     "CUT",
     "DRAIN",
     "FINISH",
+    "HIGHEST",
     "LINGERING",
     "ORDER",
     "REASONS",
@@ -27,8 +28,9 @@ __all__ = [
     "loose_row",
 ]
 
-# The first cell of all: somebody waits for a row to come free.
-WANTED = 0
+# The first cells of all, before the first row: somebody waits for a row to come free;
+# the highest row that was ever taken, where that is written down.
+WANTED, HIGHEST = 0, 1
 
 Cells = memoryview  # of unsigned 64-bit numbers
 

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import SettingError, suggest
 from .turnstile import read_networks, read_overload
 
-__all__ = ["SETTINGS", "Setting", "check_settings", "means_something", "with_settings"]
+__all__ = [
+    "SETTINGS",
+    "Setting",
+    "check_settings",
+    "means_something",
+    "read_settings",
+    "with_settings",
+]
 
 
 class Setting(NamedTuple):
@@ -175,6 +182,7 @@ SETTINGS: dict[str, Setting] = {
             "cut; 0 is never",
             "the worst lines stand still for some seconds; who never reads must not keep a "
             "worker, nor memory",
+            ours=True,
         ),
         Setting(
             "total_timeout",
@@ -273,7 +281,20 @@ def with_settings(cls: Class) -> Class:
 def means_something(kind: Any, name: str) -> bool:
     """Tell whether a class of servers has a setting, or anything, of this name."""
     setting = SETTINGS.get(name)
-    return hasattr(kind, name) and not (setting and setting.but == kind.model)
+    return hasattr(kind, name) and not (setting and setting.but and setting.but == kind.model)
+
+
+def read_settings(server: Any) -> None:
+    """Have what is no number in the form in which it is kept, wherever it was set.
+
+    Errors: SettingError for what cannot be.
+    """
+    for setting in SETTINGS.values():
+        if setting.read is not None:
+            kept = getattr(server, setting.name)
+            value = setting.check(kept)
+            if value != kept:
+                setattr(server, setting.name, value)
 
 
 def check_settings(
@@ -294,7 +315,8 @@ def check_settings(
                 f"{name} is for the model {setting.model!r}, not for {server.model!r}"
             )
         checked[name] = setting.check(value)
-        if getattr(server, "model", None) == setting.but and checked[name] != setting.default:
+        means_nothing = setting.but and setting.but == getattr(server, "model", "")
+        if means_nothing and checked[name] != setting.default:
             raise SettingError(
                 f"{name} means nothing to the model {setting.but!r}, which serves one at a time "
                 "while the others wait in the backlog; choose another model"

@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from errno import ETIMEDOUT
 from typing import Any
 
 from ..deadlines import milliseconds
@@ -265,13 +266,16 @@ class Steps:
             pass
 
     def _lost(self, error: OSError) -> str:
-        if isinstance(error, TookNothing):
-            return self._cut_off()
         reason = self._ordered
-        if reason == "drain" and self._secure and not self._cells[self._row + LINGERING]:
+        lingers = self._cells[self._row + LINGERING]
+        # The kernel may be the one that says so.
+        waited = isinstance(error, TookNothing) or error.errno == ETIMEDOUT
+        if waited and self._write_timeout and not (reason or lingers):
+            return self._cut_off()
+        if reason == "drain" and self._secure and not lingers:
             # We have shut its reading side, and the encryption misses its goodbye.
             return self._leave(reason)
-        if not reason and not self._cells[self._row + LINGERING]:
+        if not reason and not lingers:
             reason = "lost"
             if self.stage == self._shake:
                 logger.info("no handshake: %s", explain(error))

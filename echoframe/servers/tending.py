@@ -17,9 +17,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..handlers import Protocol
-from .kernel import has_spoken, quiet_for, unread
+from .kernel import quiet_for, received, unread
 from .lazy import lazy
-from .life import Connection, Life, obey
+from .life import Alarm, Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
 from .settings import with_settings
 from .wake import RELOAD, STOP
@@ -208,21 +208,21 @@ class Tending(_Base):
 
     def _passed(self, connection: Connection, now: float, silence: float, waiting: bool) -> str:
         """Name the limit that a connection has passed; empty is none."""
-        age = now - connection.began
-        if self.total_timeout and age >= self.total_timeout:
+        if self.total_timeout and now - connection.began >= self.total_timeout:
             return "total_timeout"
         if not waiting or unread(connection.request):
             # What it has said may lie here because we have stood still ourselves.
             return ""
         if self.idle_timeout and silence >= self.idle_timeout:
             return "idle_timeout"
-        if self.first_byte_timeout and age >= self.first_byte_timeout:
+        # Who is being told something all the time may well be silent.
+        if self.first_byte_timeout and silence >= self.first_byte_timeout:
             return "" if self._was_heard(connection) else "first_byte_timeout"
         return ""
 
     def _was_heard(self, connection: Connection) -> bool:
         if connection.conversation is None and not connection.pid:
-            return has_spoken(connection.request)
+            return received(connection.request) > connection.greeted
         return connection.seen[0] > 0
 
     def _name(self, connection: Connection) -> str:
@@ -240,33 +240,34 @@ class Tending(_Base):
         """Have a conversation of a poller's called at its deadline."""
         life = self._life
         with life.lock:
-            if connection.alarm is not None and connection.alarm <= when:
-                # It rings for that one first. So each has one or two alarms, however
-                # often its deadline moves.
-                return
-            connection.alarm = when
-            first = not life.alarms or when < life.alarms[0][0]
-            heapq.heappush(life.alarms, (when, id(connection), connection))
+            if connection.alarm is not None:
+                if connection.alarm.when <= when:
+                    # It rings for that one first: no more than one for each connection,
+                    # however often its deadline moves.
+                    return
+                connection.alarm.connection = None
+            first = not life.alarms or when < life.alarms[0].when
+            self._push_alarm(connection, when)
         if first and life.keeper is not None:
             life.keeper.wake.set()
 
+    def _push_alarm(self, connection: Connection, when: float) -> None:
+        connection.alarm = Alarm(when, connection)
+        heapq.heappush(self._life.alarms, connection.alarm)
+
     def _alarm(self, now: float) -> float | None:
         alarms = self._life.alarms
-        while alarms and alarms[0][0] <= now:
-            when, _, connection = heapq.heappop(alarms)
-            if connection.alarm != when or not self._is_open(connection):
+        while alarms and alarms[0].when <= now:
+            connection = heapq.heappop(alarms).connection
+            if connection is None:
                 continue
             connection.alarm = None
             deadline = getattr(connection.conversation, "deadline", None)
             if deadline is not None and deadline > now:
-                connection.alarm = deadline
-                heapq.heappush(alarms, (deadline, id(connection), connection))
+                self._push_alarm(connection, deadline)
             elif deadline is not None:
                 self._ring(connection)
-        return alarms[0][0] - now if alarms else None
-
-    def _is_open(self, connection: Connection) -> bool:
-        return self._life.open.get(id(connection.request)) is connection
+        return alarms[0].when - now if alarms else None
 
     def _ring(self, connection: Connection) -> None:
         """A deadline of its conversation may have passed. Called with the lock held."""

@@ -44,6 +44,10 @@ class Turnstile:
         self._counts: dict[str, int] = {}
         self._logged = 0.0
 
+    @property
+    def has_reserve(self) -> bool:
+        return self._reserve >= 0
+
     def keep_reserve(self) -> None:
         """Hold one descriptor back."""
         if self._reserve < 0:
@@ -87,10 +91,11 @@ class Turnstile:
                 if linger:
                     self._see_out(request, time.monotonic() + linger, watch)
                     return
-        except OSError:
-            # It has gone already.
+        except (OSError, AttributeError):
+            # It has gone already, or is something of the program's own.
             pass
-        request.close()
+        with suppress(OSError, AttributeError):
+            request.close()
 
     def _see_out(self, sock: socket.socket, deadline: float, watch: Any) -> None:
         if len(self._leaving) >= SEEN_OUT:
@@ -126,9 +131,9 @@ class Turnstile:
             self._close(number, watch)
         if self._counts and now - self._logged >= OFTEN:
             self._say(now)
-        due = [deadline for deadline, _ in self._leaving.values()][:1]
-        if self._counts:
-            due.append(self._logged + OFTEN)
+        due = [self._logged + OFTEN] if self._counts else []
+        if self._leaving:
+            due.append(next(iter(self._leaving.values()))[0])
         return min(due) - now if due else None
 
     def _say(self, now: float) -> None:
@@ -171,17 +176,23 @@ def barred(host: Any, allow: Any, deny: Any) -> str:
     if not isinstance(host, str):
         # Of this machine, by a socket file; its permissions say who.
         return ""
-    return _barred(host, allow, deny)
+    return _barred(host, _hashable(allow), _hashable(deny))
+
+
+def _hashable(networks: Any) -> Any:
+    return tuple(networks) if isinstance(networks, list) else networks
 
 
 @lru_cache(1024)
 def _barred(host: str, allow: Any, deny: Any) -> str:
     import ipaddress
 
+    allow, deny = read_networks(allow), read_networks(deny)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return ""
+        # Of a kind that has no networks.
+        return "allow" if allow else ""
     if any(address in network for network in deny):
         return "deny"
     return "allow" if allow and not any(address in network for network in allow) else ""

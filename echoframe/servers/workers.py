@@ -183,10 +183,6 @@ class Workers:
         self._full = working or len(self.ready) + coming >= self._owner.queue_size
         return not self._full
 
-    def is_full(self) -> bool:
-        """The queue is as long as it may be."""
-        return len(self.ready) >= self._owner.queue_size
-
     def resize(self) -> None:
         """Notice that the number of workers there may be has changed."""
         surplus = len(self.crew) - self._owner.threads

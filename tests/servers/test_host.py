@@ -56,7 +56,6 @@ def _orphaned(work: Callable[[Notes], object], talk: Callable[[socket.socket], N
 
 def _alone(handler: Any, **settings: Any) -> Callable[[Notes], None]:
     def work(told: Notes) -> None:
-        fork_module.NOTICES = 0.1
         server = ForkServer("tcp://127.0.0.1:0", handler, **settings)
         told.write(str(server.address))
         server.run()
@@ -110,12 +109,23 @@ def test_a_deaf_handler_ends_too_when_its_parent_was_killed(
     _orphaned(_alone(slow(gate, notes), drain_timeout=0.1), talk)
 
 
-def test_a_handler_class_without_a_parent_is_cut_for_its_silence() -> None:
+def test_a_handler_class_without_a_parent_ends_too() -> None:
     def talk(peer: socket.socket) -> None:
         assert ask(peer, b"hello") == b"hello"
 
-    seconds = _orphaned(_alone(Reading, idle_timeout=0.2), talk)
-    assert seconds < DEADLINE
+    _orphaned(_alone(Reading), talk)
+
+
+def test_a_handler_has_the_alarm_to_itself(notes: Notes) -> None:
+    def wait(message: bytes) -> bytes:
+        signal.signal(signal.SIGALRM, lambda *_: notes.write("alarm"))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        signal.pause()
+        return message
+
+    with running(wait, "fork") as up, raw_connection(up) as peer:
+        assert ask(peer, b"hello") == b"hello"
+        assert notes.next() == "alarm"
 
 
 class Reading(socketserver.StreamRequestHandler):
@@ -136,16 +146,20 @@ def _family(pid: int) -> list[int]:
 
 
 def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut() -> None:
-    idle = 0.25
+    idle = 0.4
     pairs: list[tuple[type[Server], Any]] = [(cls, echo) for cls in MODELS.values()]
     pairs += [(cls, Reading) for cls in MODELS.values() if cls.runs_handler_classes]
     with ExitStack() as stack:
-        peers = []
+        peers, silent = [], []
         for cls, handler in pairs:
             settings = {**one_worker(cls.model), "idle_timeout": idle}
             up = stack.enter_context(served(cls, handler, alone=True, **settings))
             peer = stack.enter_context(raw_connection(up))
             assert ask(peer, b"hello") == b"hello"
+            if cls.at_once != "1":
+                other = stack.enter_context(raw_connection(up))
+                assert ask(other, b"hello") == b"hello"
+                silent.append(other)
             for pid in _family(up.pid):
                 os.kill(pid, signal.SIGSTOP)
                 stack.callback(kill, pid, signal.SIGCONT)
@@ -160,6 +174,11 @@ def test_who_spoke_while_the_server_stood_still_is_answered_and_not_cut() -> Non
                 os.kill(one, signal.SIGCONT)
         for (peer, _), pair in zip(peers, pairs, strict=True):
             assert read_line(peer) == b"are you there?\n", pair
+        for other in silent:
+            # That was not their silence; they have all of their time again.
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(1)
         for peer, _ in peers:
             # And who is silent from then on is cut as ever.
             assert peer.recv(1) == b""
