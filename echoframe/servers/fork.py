@@ -31,6 +31,7 @@ from .life import Connection, obey
 from .lifecycle import GRACE, Lifecycle
 from .rows import CUT, DRAIN, FINISH, ORDER, TIMEOUT, WANTED
 from .tending import LOOK, LOOKS
+from .watch import Watch
 
 __all__ = ["ForkServer", "ForkingMixIn"]
 
@@ -65,9 +66,6 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         rehearse()
-        if self._lifeline[0] < 0:
-            with suppress(OSError):
-                self._lifeline = os.pipe()
         # What is here now stays: to look at it again would only copy it.
         frozen = gc.get_freeze_count()
         gc.freeze()
@@ -131,6 +129,13 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     # Of a pipe that ends with this process, for its children.
     _lifeline = (-1, -1)
+
+    def _new_watch(self) -> Watch:
+        # With what wakes it, while there are descriptors; and a new one in each process.
+        self._end_workers()
+        with suppress(OSError):
+            self._lifeline = os.pipe()
+        return super()._new_watch()
 
     def _end_workers(self) -> None:
         lifeline, self._lifeline = self._lifeline, (-1, -1)

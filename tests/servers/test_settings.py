@@ -26,8 +26,8 @@ def test_each_has_a_unit_a_meaning_a_reason_and_a_flag(setting: Setting) -> None
 
 
 def test_a_mix_in_ends_no_silent_connection_of_a_foreign_server_unless_asked() -> None:
-    ours = ("idle_timeout", "first_byte_timeout", "total_timeout")
-    assert [getattr(Lifecycle, name) for name in ours] == [0, 0, 0]
+    ours = ("idle_timeout", "first_byte_timeout", "write_timeout", "total_timeout")
+    assert [getattr(Lifecycle, name) for name in ours] == [0, 0, 0, 0]
     for name, setting in SETTINGS.items():
         if name not in ours and not setting.model:
             assert getattr(Lifecycle, name) == setting.default
