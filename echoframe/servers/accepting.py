@@ -53,8 +53,6 @@ class Accepting(Tending):
     # A thread of our own watches the deadlines, started with the first connection.
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
-    # Conversations may wait for their peers in recv() and send().
-    blocks: ClassVar[bool] = True
 
     def _adopt(self) -> None:
         """This process serves, although another one may have made the server (a daemon's)."""
@@ -286,8 +284,8 @@ class Accepting(Tending):
         life.open[id(request)] = connection
         if self.max_per_peer:
             self._count_in(connection)
-        if self.write_timeout and self.blocks:
-            # Whoever waits in there is not looked at.
+        if self.write_timeout:
+            # Who waits in send() is not looked at, nor who has something to read meanwhile.
             limit_writing(request, self.write_timeout)
         if self.keeps_time:
             keeper = life.keeper

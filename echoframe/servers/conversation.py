@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..framing import CHUNK, RawFraming
-from ..handlers import Answer, Handler
+from ..handlers import Answer, Handler, Peer
 from ..session import Session
 from .door import Door
 from .kernel import unread
@@ -38,6 +38,8 @@ class Conversation(Steps):
     _leaves = False
     # Whose it is, for whoever polls.
     owner: Any = None
+    # Who is there, for the log; a function that answers is not told.
+    peer: Peer | None = None
     # Where it may have to wait between two messages, see door.py.
     door: Sequence[Door] = ()
 
@@ -241,11 +243,14 @@ class Conversation(Steps):
                     self._allow(time.monotonic() + self._write_timeout)
                 return WRITE
             self._out = b""
-            if self.deadline is not None:
-                self.deadline = None
         if session.pending:
-            # Not at once: somebody else may be waiting, and this may have no end.
+            # Not at once: somebody else may be waiting, and this may have no end. Nor ever,
+            # where that was all that the kernel keeps for a peer who does not read.
+            if self._write_timeout:
+                self._allow(time.monotonic() + self._write_timeout)
             return WRITE
+        if self.deadline is not None:
+            self.deadline = None
         if session.closing:
             return self._part()
         self.stage = self._reading()
@@ -258,7 +263,7 @@ class Conversation(Steps):
     # --------------------------------------------------------------- the end
 
     def _cut_off(self) -> str:
-        peer = self.session.handler.peer
+        peer = self.peer
         who = "a peer" if peer is None else peer.remote
         logger.info("Cut %s: write_timeout (%g s)", who, self._write_timeout)
         return super()._cut_off()

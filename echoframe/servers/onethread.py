@@ -28,7 +28,6 @@ class OneThreadServer(Server):
     unused_hooks = ("finish_request", "process_request_thread")
     # That thread looks at the deadlines itself.
     keeps_time = False
-    blocks = False
     batch = 128
     # As many as there are descriptors, and known when the server is made.
     max_connections = 0

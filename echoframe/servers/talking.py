@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from errno import ETIMEDOUT
 from typing import TYPE_CHECKING, Any
 
 from ..framing import CHUNK
@@ -147,13 +148,18 @@ class Talk:
         if self._taken != before or self._cells[self.connection.row + LINGERING]:
             self.watch_writing()
             return
-        server, connection = self._server, self.connection
-        logger.info("Cut %s: write_timeout (%g s)", server._name(connection), server.write_timeout)
+        connection = self.connection
+        self._log_cut()
         self._cells[connection.row + ORDER] = connection.ordered = TIMEOUT
         self.session.end(self._ordered)
         with suppress(OSError):
             reset_on_close(connection.request)
         self._transport.abort()
+
+    def _log_cut(self) -> None:
+        server = self._server
+        name = server._name(self.connection)
+        logger.info("Cut %s: write_timeout (%g s)", name, server.write_timeout)
 
     def resume_writing(self) -> None:
         self._full = False
@@ -392,7 +398,11 @@ class Talk:
         reason = self._ordered
         if error is not None and not reason and not self._cells[connection.row + LINGERING]:
             reason = "lost"
-            logger.debug("peer vanished: %s", error)
+            if server.write_timeout and getattr(error, "errno", None) == ETIMEDOUT:
+                reason = "timeout"
+                self._log_cut()
+            else:
+                logger.debug("peer vanished: %s", error)
         connection.conversation = None
         try:
             if self._transport is not None:
