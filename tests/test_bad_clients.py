@@ -480,6 +480,9 @@ def test_each_animal_is_told_in_two_sentences() -> None:
         for sentence in (one.does, one.good):
             assert sentence[0].islower()
             assert not sentence.endswith(".")
+        # What no visit looks at is no promise.
+        for unseen in ("timeout", "limit", "log", "buffer", "bounds", "descriptor", "thread"):
+            assert unseen not in one.good or "should" in one.good, name
         assert set(one.on) <= {"tcp", "tls", "unix", "udp"}
 
 

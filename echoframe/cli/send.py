@@ -103,11 +103,15 @@ def _print(replies: Iterable[bytes], end: bytes = b"") -> bool:
     """Print them; tell whether there were any."""
     any_came = False
     out: Any = _Screen() if sys.stdout.isatty() else sys.stdout.buffer
-    for reply in replies:
-        any_came = True
-        out.write(reply + end)
-        # Each at once: the next one may be long in coming.
-        out.flush()
+    try:
+        for reply in replies:
+            any_came = True
+            out.write(reply + end)
+            # Each at once: the next one may be long in coming.
+            out.flush()
+    finally:
+        if isinstance(out, _Screen):
+            out.finish()
     return any_came
 
 
@@ -119,8 +123,15 @@ class _Screen:
         self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
 
     def write(self, data: bytes) -> None:
-        text = self._decode(data).replace("\r\n", "\n")
-        sys.stdout.write(visible(text, keep="\n\t"))
+        self._show(self._decode(data))
+
+    def finish(self) -> None:
+        """Show also what is no letter because the rest of it has not come."""
+        self._show(self._decode(b"", final=True))
+        self.flush()
+
+    def _show(self, text: str) -> None:
+        sys.stdout.write(visible(text.replace("\r\n", "\n"), keep="\n\t"))
 
     def flush(self) -> None:
         sys.stdout.flush()

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -472,13 +473,15 @@ def _server(
         raise UsageError("--framing has no meaning for udp://, where a datagram is a message")
     if "unix_mode" in values and "unix" not in schemes:
         raise UsageError("--unix-mode is for socket files; no address begins with unix://")
-    if who is not None and "unix" in schemes:
+    if who is not None and ("unix" in schemes or "takeover" in values):
         keywords["unix_owner"] = (who.uid, who.gid)
     if "port_file" in values and schemes == {"unix"}:
         raise UsageError("--port-file needs an address that has a port, which unix:// has not")
-    if "port_file" in values:
-        _check_port_file(values["port_file"])
     try:
+        if "port_file" in values:
+            _check_port_file(values["port_file"], who)
+        if "takeover" in values and who is not None:
+            _check_takeover(values["takeover"], who)
         return model(places, handler, log_messages=log_messages, **keywords)
     except (AddressError, OSError) as error:
         # The addresses were read long ago: now it is the machine that says no.
@@ -487,26 +490,43 @@ def _server(
         raise CannotStart(f"cannot start: {error.strerror or error}") from None
 
 
-def _check_port_file(path: str) -> None:
-    # Before anybody is told that the server listens; the port is not known yet.
+def _check_port_file(path: str, who: Identity | None) -> None:
+    # Before anybody is told that the server listens; the port is not known yet. And as
+    # whoever will write it, and remove it at the end.
     beside = _beside(path)
-    try:
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with open(beside, "w", encoding="ascii"):
-            pass
-    except OSError as error:
-        raise _no_port_file(path, error) from None
-    finally:
-        _remove(beside)
+    with nullcontext() if who is None else who.for_now():
+        try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            with open(beside, "wb"):
+                pass
+        except OSError as error:
+            raise _no_port_file(path, error, who) from None
+        finally:
+            _remove(beside)
+
+
+def _check_takeover(path: str, who: Identity) -> None:
+    # Root makes the socket there, but the user offers it, and removes it at the end.
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        # What that is, is said by whoever wants to make something there.
+        return
+    with who.for_now():
+        own = os.access in os.supports_effective_ids
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=own):
+            raise CannotStart(
+                f"cannot offer listeners at {path}: user {who.name} cannot write to its folder; "
+                "choose a path in one of theirs"
+            )
 
 
 def _beside(path: str) -> str:
     return f"{path}.{os.getpid()}"
 
 
-def _no_port_file(path: str, error: OSError) -> CannotStart:
-    reason = error.strerror or error
+def _no_port_file(path: str, error: OSError, who: Identity | None = None) -> CannotStart:
+    reason = f"{error.strerror or error}{'' if who is None else f' for user {who.name}'}"
     return CannotStart(f"cannot write the port to {path}: {reason}; choose another --port-file")
 
 
@@ -573,8 +593,9 @@ class _Told:
         # Complete from the first moment on: whoever sees the file can read the port.
         beside = _beside(path)
         try:
-            with open(beside, "w", encoding="ascii") as file:
-                file.write(f"{self._port()}\n")
+            # In bytes: where another user serves, Python may find no more codecs.
+            with open(beside, "wb") as file:
+                file.write(f"{self._port()}\n".encode())
                 self._mark = _mark(file.fileno())
             os.replace(beside, path)
         except OSError as error:

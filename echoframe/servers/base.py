@@ -65,7 +65,8 @@ class Server(Lifecycle, socketserver.TCPServer):
     framing               where messages end; None is what the protocol says
     registry              where names are looked up; None is the shared one
     log_messages          log each message that arrives
-    unix_mode, unix_owner permission bits and (user id, group id) of a socket file
+    unix_mode, unix_owner permission bits and (user id, group id) of a socket file; the
+                          owner is that of the takeover's as well
     tls_cert, tls_key     files, in PEM form, for addresses that begin with tls://
     tls_ca                the file of the CA whose peers' certificates are verified;
                           those that show none are served, unless
@@ -257,7 +258,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         """Bind every listener, or take it over. May be extended; call super()."""
         options = self._listen_options()
         if self.takeover is not None:
-            self._handover = Handover(self.takeover)
+            self._handover = Handover(self.takeover, self.unix_owner)
         for place in self._places:
             offered = self._handover.take(place, options) if self._handover is not None else []
             self._groups.append(offered or [bind(place, options)])
@@ -378,7 +379,20 @@ class Server(Lifecycle, socketserver.TCPServer):
             list(zip(self._places, self._groups, strict=True)),
             self.stop,
             lambda: None if self.settled is None else self.settled(),
+            self._rest_handover,
         )
+
+    def _rest_handover(self, until: float) -> None:
+        # Without descriptors there is nobody to accept either, and after that rest
+        # it is called again.
+        life = self._life
+        life.rest_until = max(life.rest_until, until)
+        self._wake()
+
+    def _listen_to(self, listeners: list[Any]) -> None:
+        super()._listen_to(listeners)
+        if self._handover is not None and self._handover.rests:
+            self._handover.attend()
 
     @property
     def overtaken(self) -> bool:
@@ -646,7 +660,7 @@ class Server(Lifecycle, socketserver.TCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A handler raised: one traceback in the log. May be replaced."""
         connection = self._life.open.get(id(request))
-        name = str(client_address) if connection is None else self._name(connection)
+        name = visible(str(client_address)) if connection is None else self._name(connection)
         logger.exception("the handler raised; the connection from %s is closed", name)
 
     def _peer_name(self, connection: Connection) -> str:

@@ -26,7 +26,6 @@ import os
 import selectors
 import socket
 import stat
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from ..address import UNIX_PATH_MAX, Address
 from ..errors import ListenError, SettingError
 from ..transports import Listener, ListenOptions, take
 from ..transports.base import remaining
+from .kernel import credentials
 
 __all__ = ["Handover", "check_path"]
 
@@ -53,8 +53,10 @@ LONGEST = 1 << 16
 AT_ONCE = 250
 # So many may be between the offer and the second line; the first of more is sent away.
 SUCCESSORS = 8
-# Out of descriptors: so long (seconds) until whoever knocks is heard again.
-REST = 0.01
+# Out of descriptors: so long (seconds) until whoever knocks is heard again, and how often
+# the log says so.
+REST = 0.1
+OFTEN = 1.0
 
 YOURS, GONE = b"yours\n", b"gone\n"
 
@@ -91,19 +93,21 @@ class Handover:
     # What was its own is another program's by now, or will be in a moment.
     handed_over = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Get what is offered at the path.
+    def __init__(self, path: str | os.PathLike[str], owner: tuple[int, int] | None = None) -> None:
+        """Get what is offered at the path. `owner` (user and group) is whose socket is there.
 
         Errors: SettingError for what cannot be a path of a Unix socket; ListenError where
         nothing can be offered, or whoever is there offers nothing to us.
         """
         self.path = check_path(path)
+        self._owner = owner
         # Whose files are removed at the end, in the process that offers them.
         self.pid = os.getpid()
         self._beside = self.path + _suffix()
         self._mark: tuple[int, int] | None = None
         self._stop: Callable[[], object]
         self._settled: Callable[[], object]
+        self._rest: Callable[[float], object]
         self._listeners: Sequence[tuple[Address, list[Listener]]] = ()
         self._taken: dict[int, list[Listener]] = {}
         self._options = ListenOptions()
@@ -111,6 +115,9 @@ class Handover:
         self._successors: dict[socket.socket, bytes] = {}
         self._heard: set[socket.socket] = set()
         self._lock = threading.Lock()
+        # Until when nobody who knocks is heard; 0 is "they are".
+        self._rests_until = 0.0
+        self._complained = -OFTEN
         self.predecessor, self._pid, self._offered = _ask(self.path)
         self._selector = selectors.DefaultSelector()
         self._socket = socket.socket(socket.AF_UNIX)
@@ -127,6 +134,8 @@ class Handover:
             self._socket.bind(self._beside)
             # In time: nobody gets in before listen().
             os.chmod(self._beside, 0o600)
+            if self._owner is not None:
+                os.chown(self._beside, *self._owner)
         except OSError as error:
             raise _no_offer(self.path, error) from None
         self._socket.setblocking(False)
@@ -158,14 +167,17 @@ class Handover:
         listeners: Sequence[tuple[Address, list[Listener]]],
         stop: Callable[[], object],
         settled: Callable[[], object],
+        rest: Callable[[float], object],
     ) -> None:
         """The server serves: say so to the predecessor, and offer when that has gone.
 
         `listeners` are the server's, with what was asked for; `settled` is called once
-        they are its own, and offered; `stop` when they are somebody else's.
+        they are its own, and offered; `stop` when they are somebody else's; `rest` with a
+        moment at which attend() must be called, whoever has said something.
         """
         self.pid = os.getpid()
         self._listeners, self._stop, self._settled = listeners, stop, settled
+        self._rest = rest
         self._let_go()
         if self.predecessor is None:
             self._settle()
@@ -218,16 +230,26 @@ class Handover:
             self._hear(self._socket, self._welcome)
         except OSError as error:
             logger.warning("%s", _no_offer(self.path, error))
+            with contextlib.suppress(OSError):
+                os.unlink(self._beside)
         self._settled()
 
     # --------------------------------------------------------- the predecessor
 
+    @property
+    def rests(self) -> bool:
+        """Nobody who knocks is heard, until attend() is called at the right moment."""
+        return self._rests_until > 0
+
     def attend(self) -> None:
-        """Deal with whoever has said something."""
+        """Deal with whoever has said something, and with a rest that is over."""
         if not self._lock.acquire(blocking=False):
             # Another thread is at it.
             return
         try:
+            if self.rests and time.monotonic() >= self._rests_until:
+                self._rests_until = 0.0
+                self._hear(self._socket, self._welcome)
             for key, _ in self._selector.select(0):
                 sock: Any = key.fileobj
                 # One call may end what another one was for.
@@ -242,8 +264,7 @@ class Handover:
         except BlockingIOError:
             return
         except OSError as error:
-            logger.warning("nobody can take over at %s now: %s", self.path, error.strerror)
-            time.sleep(REST)
+            self._starve(error)
             return
         pid, user = _who(successor)
         if user not in (None, 0, os.geteuid()):
@@ -263,6 +284,16 @@ class Handover:
             successor.close()
         else:
             self._successors[successor] = b""
+
+    def _starve(self, error: OSError) -> None:
+        now = time.monotonic()
+        # Whoever it was is still there, and would be ready again at once.
+        self._hear_no_more(self._socket)
+        self._rests_until = now + REST
+        if now - self._complained >= OFTEN:
+            self._complained = now
+            logger.warning("nobody can take over at %s now: %s", self.path, error.strerror)
+        self._rest(self._rests_until)
 
     def _offer(self, successor: socket.socket) -> None:
         entries = [
@@ -310,6 +341,7 @@ class Handover:
         for other in list(self._successors):
             self._send_away(other)
         # Who knocks from now on is not heard here, but hears the end, and knocks again.
+        self._rests_until = 0.0
         self._hear_no_more(self._socket)
         self._stop()
 
@@ -337,6 +369,7 @@ class Handover:
     def close(self) -> None:
         """Offer no more. release() must follow. Harmless when called again."""
         with self._lock:
+            self._rests_until = 0.0
             if self._successors:
                 self.handed_over = True
                 # They may be about to serve. A file that nobody needs is removed by
@@ -577,12 +610,8 @@ def _who(sock: socket.socket) -> tuple[int, int | None]:
 
     There the mode of the file has to do.
     """
-    try:
-        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    except (OSError, AttributeError):
-        return 0, None
-    pid, user, _ = struct.unpack("3i", found)
-    return pid, user
+    found = credentials(sock)
+    return (0, None) if found is None else found[:2]
 
 
 def _mark(path: str) -> tuple[int, int] | None:

@@ -9,12 +9,16 @@ import time
 from functools import lru_cache
 from typing import Any
 
+# From there, where peers are named by it: what servers ask the kernel, they ask here.
+from ..transports.unix import credentials
+
 if sys.platform == "linux":
     # Not where it is used: a forked child would load it, and each child anew.
     import fcntl
 
 __all__ = [
     "acknowledged",
+    "credentials",
     "limit_writing",
     "quiet_for",
     "received",

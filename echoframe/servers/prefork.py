@@ -117,6 +117,11 @@ class PreforkMixIn(Working):
                 pause = crew.look(self.drain_timeout)
                 if crew.is_complete:
                     self._serves()
+                # Nobody is accepted here; but it may rest from hearing successors.
+                self._listen_to([])
+                rest = life.rest_until - time.monotonic()
+                if rest > 0:
+                    pause = rest if pause is None else min(rest, pause)
                 life.watch.wait(pause)
         except WorkersFailed:
             self.stop()

@@ -10,6 +10,8 @@ import grp
 import logging
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..errors import ListenError, SettingError
@@ -48,9 +50,7 @@ class Identity(NamedTuple):
             os.setgid(self.gid)
             os.setuid(self.uid)
         except OSError as error:
-            raise ListenError(
-                f"cannot become user {self.name}: {error.strerror}", error.errno
-            ) from None
+            raise self._cannot(error) from None
         if self.uid and _can_go_back():
             raise ListenError(f"cannot become user {self.name} for good on this system")
         _ThisProcess.became = self.name
@@ -63,6 +63,30 @@ class Identity(NamedTuple):
                     self.name,
                     os.path.dirname(path),
                 )
+
+    @contextmanager
+    def for_now(self) -> Iterator[None]:
+        """Be this user to the kernel, to ask what they may do; root again at the end.
+
+        Only before there are threads. Errors: ListenError when that cannot be.
+        """
+        self.check()
+        groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
+        try:
+            try:
+                os.setgroups(self.groups)
+                os.setegid(self.gid)
+                os.seteuid(self.uid)
+            except OSError as error:
+                raise self._cannot(error) from None
+            yield
+        finally:
+            os.seteuid(uid)
+            os.setegid(gid)
+            os.setgroups(groups)
+
+    def _cannot(self, error: OSError) -> ListenError:
+        return ListenError(f"cannot become user {self.name}: {error.strerror}", error.errno)
 
     def check(self) -> None:
         """Errors: ListenError when this process cannot become anybody else."""

@@ -15,6 +15,7 @@ import signal
 from typing import Any
 
 from .base import Server
+from .handover import REST
 
 __all__ = ["SingleServer"]
 
@@ -42,6 +43,14 @@ class SingleServer(Server):
         if self._handover is not None:
             others[self._handover.fileno()] = self._handover.attend
         return (others,)
+
+    def _keep(self) -> float | None:
+        pause = super()._keep()
+        handover = self._handover
+        if handover is None or not handover.rests:
+            return pause
+        handover.attend()
+        return REST if pause is None else min(REST, pause)
 
     def _hear_of_signals(self) -> None:
         said = self._life.wake.clear()

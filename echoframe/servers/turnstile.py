@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 
 from ..errors import SettingError
 from ..framing import CHUNK
-from .kernel import reset_on_close, shut
+from .kernel import credentials, reset_on_close, shut
 
 __all__ = ["Turnstile", "peer_key", "read_networks", "read_overload"]
 
@@ -26,8 +25,6 @@ __all__ = ["Turnstile", "peer_key", "read_networks", "read_overload"]
 SEEN_OUT = 128
 # How often (seconds) the log says who was turned away.
 OFTEN = 1.0
-
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Turnstile:
@@ -163,11 +160,8 @@ def peer_key(request: Any, client_address: Any) -> Any:
         case (str(host), *_):
             return host.removeprefix("::ffff:")
     if isinstance(request, socket.socket) and request.family == getattr(socket, "AF_UNIX", None):
-        try:
-            options = socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-            return _CREDENTIALS.unpack(request.getsockopt(*options))[1]
-        except (OSError, AttributeError):
-            pass
+        found = credentials(request)
+        return None if found is None else found[1]
     return None
 
 

@@ -18,7 +18,7 @@ from ..address import Address
 from ..errors import ListenError
 from .base import ListenOptions, Transport, connect_error, listen_error
 
-__all__ = ["Unix"]
+__all__ = ["Unix", "credentials"]
 
 # How long a socket file may take to show that somebody is behind it. A live
 # server's kernel answers at once, unless its backlog is full.
@@ -26,6 +26,10 @@ STALE_CHECK_TIMEOUT = 1.0
 
 # How long to wait before asking again whether a backlog has a place.
 FULL_BACKLOG_PAUSE = 0.01
+
+# Linux: struct ucred. Of its user ids the highest is nobody's.
+_CREDENTIALS = struct.Struct("=iII")
+_NOBODYS = 2**32 - 1
 
 
 class Unix(Transport):
@@ -100,11 +104,18 @@ class Unix(Transport):
 
     def peer_name(self, request: Any, client_address: Any) -> str:
         # A client's end seldom has a name; its process does.
-        try:
-            found = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            return f"process {struct.unpack('3i', found)[0]}"
-        except (OSError, AttributeError):
-            return "a process on this machine"
+        found = credentials(request)
+        return "a process on this machine" if found is None else f"process {found[0]}"
+
+
+def credentials(sock: Any) -> tuple[int, int, int] | None:
+    """Process, user and group at the other end; None where the kernel does not tell."""
+    try:
+        said = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, user, group = _CREDENTIALS.unpack(said)
+    except (OSError, AttributeError, struct.error):
+        return None
+    return None if user == _NOBODYS else (pid, user, group)
 
 
 def _remove_stale(address: Address) -> None:

@@ -103,6 +103,19 @@ def test_what_send_shows_at_a_terminal_is_nothing_that_it_obeys(words: list[str]
     assert piped.stdout == answer + b"\n"
 
 
+def test_send_shows_at_a_terminal_what_ends_in_the_middle_of_a_letter() -> None:
+    with running(lambda message: b"caf\xc3", framing="raw") as up:
+        ours, theirs = pty.openpty()
+        try:
+            with started("send", str(up.address), "x", stdout=theirs) as process:
+                os.close(theirs)
+                shown = Reader(ours).rest()
+                assert process.wait(PATIENCE) == 0
+        finally:
+            os.close(ours)
+    assert shown == "caf\\xc3"
+
+
 def test_a_sentence_that_quotes_is_no_way_to_a_terminal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

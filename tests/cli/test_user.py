@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import grp
+import importlib
 import io
 import os
 import pwd
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from echoframe.errors import SettingError
 from echoframe.servers import MODELS, privileges
 
 from ..certificates import Certificates
-from ..helpers import Notes, ask, forked, raw_connection
+from ..helpers import Child, Notes, ask, forked, raw_connection
 from .programs import Reader, serving
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -124,6 +127,79 @@ def test_a_key_that_only_root_can_read_is_said_at_the_next_reload(
         with Client(up.address, "echo", tls=certificates.ca) as client:
             assert client.ask("hello") == b"hello"
         assert up.stop()[0] == 0
+
+
+@needs_root
+@needs_nobody
+def test_the_users_own_next_one_takes_over_what_root_has_started(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
+    inside = os.open(folder, os.O_RDONLY)
+    words = ["serve", "--port", "0", "--takeover", "x", "--port-file", "port", "-q", "--ready-fd"]
+
+    @contextlib.contextmanager
+    def program(*more: str) -> Iterator[tuple[Child, str]]:
+        read, write = os.pipe()
+
+        def work(told: Notes) -> None:
+            # What is above it is not everybody's to pass.
+            os.fchdir(inside)
+            if not more:
+                privileges.identity("nobody").assume()
+            assert main([*words, str(write), *more]) == 0
+
+        with forked(work) as child:
+            os.close(write)
+            place = Reader(read).rest()
+            os.close(read)
+            yield child, place
+
+    # Loaded while it can be: that user may be unable to read where Python is.
+    importlib.import_module("echoframe.cli.serve")
+    assert MODELS["thread"]
+    try:
+        with program("--user", "nobody") as (old, place):
+            assert place
+            assert {one.owner() for one in folder.iterdir()} == {"nobody"}
+            with program() as (new, same):
+                assert same == place
+                assert old.wait() == 0
+                assert sorted(one.name for one in folder.iterdir()) == ["port", "x"]
+                os.kill(new.pid, signal.SIGTERM)
+                assert new.wait() == 0
+    finally:
+        os.close(inside)
+    assert list(folder.iterdir()) == []
+
+
+@needs_root
+@needs_nobody
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--takeover", "cannot offer listeners at {}: user nobody cannot write to its folder; "),
+        ("--port-file", "cannot write the port to {}: Permission denied for user nobody; "),
+    ],
+)
+def test_a_folder_that_is_roots_alone_is_noticed_before_it_serves(
+    flag: str, said: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "x")
+
+    def work(told: Notes) -> None:
+        sys.stderr = io.StringIO()
+        assert main(["serve", "--port", "0", "--user", "nobody", flag, path]) == 3
+        told.write(sys.stderr.getvalue().rstrip("\n"))
+        # It has been that user for a moment, and is root again.
+        told.write(os.getresuid(), os.getresgid(), os.getgroups() == groups)
+
+    groups = os.getgroups()
+    with forked(work) as child:
+        assert child.notes.next().startswith(f"echoframe: {said.format(path)}")
+        assert child.notes.next() == "(0, 0, 0) (0, 0, 0) True"
+        assert child.wait() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------- sentences

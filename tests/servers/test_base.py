@@ -593,6 +593,12 @@ def test_handle_error_sees_a_live_exception(model: str, notes: Notes) -> None:
         assert notes.next() == "RuntimeError('live')"
 
 
+def test_the_name_of_a_peer_that_nobody_knows_is_no_way_to_a_terminal(log: Log) -> None:
+    with ThreadServer("127.0.0.1:0", echo) as server:
+        server.handle_error(None, "\x1b[2J\rforged")
+    log.expect("the handler raised; the connection from \\x1b[2J\\rforged is closed")
+
+
 @with_handler_classes
 def test_get_request_may_be_replaced(model: str) -> None:
     class Own(Server):

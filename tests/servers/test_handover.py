@@ -7,9 +7,11 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -357,6 +359,96 @@ def test_who_talks_rubbish_or_nothing_disturbs_nobody(model: str, path: Path) ->
         assert take_offer(silent[0])["listeners"][0]["asked"] == "tcp://127.0.0.1:0"
         assert silent[0].recv(100) == b"gone\n"
         assert stop(up) == 0
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch, notes: Notes) -> float:
+    """A short one; the moments at which one begins are written down."""
+    monkeypatch.setattr(handover, "REST", 0.02)
+    starve = handover.Handover._starve
+
+    def noted(self: Any, error: OSError) -> None:
+        notes.write(time.monotonic())
+        starve(self, error)
+
+    monkeypatch.setattr(handover.Handover, "_starve", noted)
+    return handover.REST
+
+
+def take_descriptors() -> None:
+    """Leave this process none."""
+    number = os.dup(0)
+    os.close(number)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (number, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+
+
+def knocks_until_there_are_descriptors(
+    path: Path, pid: int, rest: float, notes: Notes, log: Log
+) -> None:
+    begun = time.monotonic()
+    with knock(path) as sock:
+        first, second, third = map(float, notes.take(3))
+        assert third - second >= rest
+        assert second - first >= rest
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert take_offer(sock)["pid"] == pid
+    assert log.text.count("nobody can take over at") <= 1 + time.monotonic() - begun
+
+
+with_prlimit = pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="nobody can give another process descriptors"
+)
+
+
+@with_prlimit
+@every_model
+def test_out_of_descriptors_who_knocks_is_heard_later(
+    model: str, path: Path, rest: float, notes: Notes, log: Log
+) -> None:
+    def work(told: Notes) -> None:
+        cls: Any = MODELS[model]
+        server = cls("127.0.0.1:0", echo, takeover=path, **one_worker(model))
+
+        def settled() -> None:
+            take_descriptors()
+            told.write("ready")
+
+        server.settled = settled
+        server.run()
+
+    with forked(work) as child:
+        assert child.notes.next() == "ready"
+        knocks_until_there_are_descriptors(path, child.pid, rest, notes, log)
+        log.expect("left before it was ready")
+        assert stop(child) == 0
+
+
+@with_prlimit
+def test_out_of_descriptors_in_a_conversation_too(
+    path: Path, gate: Gate, rest: float, notes: Notes, log: Log
+) -> None:
+    def work(told: Notes) -> None:
+        def busy(message: bytes) -> bytes:
+            take_descriptors()
+            told.write("busy")
+            assert gate.wait()
+            return message
+
+        server = SingleServer("127.0.0.1:0", busy, takeover=path)
+        server.settled = lambda: told.write(server.address)
+        server.run()
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\n")
+        assert child.notes.next() == "busy"
+        knocks_until_there_are_descriptors(path, child.pid, rest, notes, log)
+        gate.open()
+        assert peer.recv(100) == b"hello\n"
+        peer.close()
+        assert stop(child) == 0
 
 
 def test_the_socket_is_its_users_alone(path: Path) -> None:

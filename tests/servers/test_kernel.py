@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from echoframe.servers import kernel
-from echoframe.servers.kernel import quiet_for, somaxconn, unread, unsent, wait_until_sent
+from echoframe.servers.handover import _who
+from echoframe.servers.kernel import (
+    credentials,
+    quiet_for,
+    somaxconn,
+    unread,
+    unsent,
+    wait_until_sent,
+)
+from echoframe.servers.turnstile import peer_key
 
 from ..helpers import eventually
 
@@ -118,3 +130,30 @@ def test_a_kernel_that_does_not_say_is_not_asked_twice(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(kernel, "open", missing, raising=False)
     assert somaxconn() is None
+
+
+class Theirs(socket.socket):
+    """A Unix socket whose peer is said to be this process, user and group."""
+
+    said = (7, 2**31 + 5, 2**32 - 2)
+
+    def getsockopt(self, *_: Any) -> Any:
+        return struct.pack("=iII", *self.said)
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this kernel does not tell")
+def test_the_highest_users_are_users_too() -> None:
+    with Theirs(socket.AF_UNIX) as sock:
+        assert credentials(sock) == sock.said
+        assert _who(sock) == sock.said[:2]
+        assert peer_key(sock, "") == sock.said[1]
+
+
+@linux
+def test_of_a_socket_that_has_no_peer_with_a_user_nothing_is_told(pair: Pair) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX)
+    with near, far:
+        assert credentials(near) == (os.getpid(), os.geteuid(), os.getegid())
+    # Closed; TCP; and no socket at all.
+    for sock in (near, pair[0], object()):
+        assert credentials(sock) is None

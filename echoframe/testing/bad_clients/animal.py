@@ -20,7 +20,10 @@ EVERYWHERE = (*STREAMS, *DATAGRAMS)
 
 
 class Animal(NamedTuple):
-    """A bad client. `does` and `good` (what a good server does about it) go on after its name."""
+    """A bad client. `does` goes on after its name, `good` after "a good server".
+
+    What `good` says a server should do is not looked at by the visit itself; the rest is.
+    """
 
     name: str
     does: str

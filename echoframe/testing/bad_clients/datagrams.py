@@ -29,7 +29,7 @@ def storm(leash: Leash) -> Iterator[None]:
 @animal(
     DATAGRAMS,
     "sends messages that are cut off, at each byte",
-    "takes each for the whole message that it is not, or ignores it",
+    "should take each for the whole message that it is not, or ignore it",
 )
 def truncated(leash: Leash) -> Iterator[None]:
     message = leash.message[:100]

@@ -29,7 +29,7 @@ def hello() -> bytes:
 @animal(
     ("tls",),
     "connects and never shakes hands, many times over",
-    "waits for it at nobody else's cost, and ends it at a timeout",
+    "serves the others meanwhile, and should end it at a timeout",
 )
 def no_handshake(leash: Leash) -> Iterator[None]:
     leash.crowd(leash.many, bare=True)
@@ -39,7 +39,7 @@ def no_handshake(leash: Leash) -> Iterator[None]:
 @animal(
     ("tls",),
     "begins to shake hands and falls silent, many times over",
-    "waits for it at nobody else's cost, and ends it at a timeout",
+    "serves the others meanwhile, and should end it at a timeout",
 )
 def half_handshake(leash: Leash) -> Iterator[None]:
     leash.crowd(leash.many, hello()[:50], bare=True)

@@ -40,7 +40,7 @@ TERMINAL = (
 @animal(
     STREAMS,
     "connects and never says a word, many times over",
-    "waits for it at nobody else's cost, and ends it at a timeout",
+    "serves the others meanwhile, and should end it at a timeout",
 )
 def silent(leash: Leash) -> Iterator[None]:
     leash.crowd(leash.many)
@@ -50,7 +50,7 @@ def silent(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "says the first half of a message and falls silent, many times over",
-    "keeps the halves within bounds, and ends it at a timeout",
+    "serves the others meanwhile, should keep the halves within bounds and end it at a timeout",
 )
 def half_open(leash: Leash) -> Iterator[None]:
     leash.crowd(leash.many, leash.half)
@@ -60,7 +60,7 @@ def half_open(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "says one byte at a time, with a pause behind each",
-    "gives it no thread to keep for itself, or has enough of them",
+    "serves the others meanwhile, and should give it no thread to keep for itself",
 )
 def drip(leash: Leash) -> Iterator[None]:
     peers = leash.crowd(max(leash.many // 4, 1))
@@ -125,7 +125,7 @@ def reset_before(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "breaks off in the middle of a message",
-    "forgets the half",
+    "should forget the half",
 )
 def reset_in(leash: Leash) -> Iterator[None]:
     for _ in leash.times(leash.few):
@@ -138,7 +138,7 @@ def reset_in(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "breaks off while a long reply is being sent to it",
-    "gives the rest of the reply up, and loses nothing else",
+    "should give the rest of the reply up, and lose nothing else",
 )
 def reset_reply(leash: Leash) -> Iterator[None]:
     for _ in leash.times(min(leash.few, 5)):
@@ -169,7 +169,7 @@ def reset_after(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "sends a message of many MiB, and reads what comes back",
-    "answers it or hangs up, and keeps no more of it than its limit",
+    "answers it or hangs up, and should keep no more of it than its limit",
 )
 def giant(leash: Leash) -> Iterator[None]:
     peer = leash.connect()
@@ -182,7 +182,7 @@ def giant(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "sends many MiB without the end of a line, reads nothing, and stays",
-    "hangs up or stops reading when a message is too long",
+    "should hang up or stop reading when a message is too long",
 )
 def no_line_end(leash: Leash) -> Iterator[None]:
     taken = leash.connect().say(leash.pieces(b"x" * CHUNK), STUCK)
@@ -203,7 +203,7 @@ def flood(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "connects and closes at once, ten times as many times",
-    "takes them for peers that are gone, and has every descriptor back",
+    "takes them for peers that are gone, and should have every descriptor back",
 )
 def connect_and_close(leash: Leash) -> Iterator[None]:
     for number in leash.times(10 * leash.many):
@@ -216,7 +216,7 @@ def connect_and_close(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "asks for many MiB and never reads",
-    "stops answering, and keeps no more than a buffer for it",
+    "should stop answering, and keep no more than a buffer for it",
 )
 def never_reads(leash: Leash) -> Iterator[None]:
     taken = leash.connect(small=True).say(leash.pieces(leash.long_message), STUCK)
@@ -227,7 +227,7 @@ def never_reads(leash: Leash) -> Iterator[None]:
 @animal(
     STREAMS,
     "says close, and a hundred messages in the same breath",
-    "ends the conversation, whatever came behind the word",
+    "ends the conversation, and should answer nothing behind the word",
 )
 def after_close(leash: Leash) -> Iterator[None]:
     peer = leash.connect()
@@ -248,7 +248,7 @@ def _talk(leash: Leash, messages: Iterable[bytes]) -> Iterator[None]:
 @animal(
     EVERYWHERE,
     "says what is no UTF-8",
-    "answers or hangs up, and decodes nothing that it cannot",
+    "answers or hangs up, and should decode nothing that it cannot",
 )
 def invalid_utf8(leash: Leash) -> Iterator[None]:
     return _talk(leash, NOT_UTF8)
@@ -267,7 +267,7 @@ def every_byte(leash: Leash) -> Iterator[None]:
 @animal(
     EVERYWHERE,
     "says control characters, and what terminals obey",
-    "answers or hangs up, and writes none of them into its log as they are",
+    "answers or hangs up, and should write none of them into its log as they are",
 )
 def controls(leash: Leash) -> Iterator[None]:
     return _talk(leash, [CONTROLS, *TERMINAL])
