@@ -518,18 +518,20 @@ class Server(Lifecycle, socketserver.TCPServer):
         # Encryption may want to read in order to write, which is not straight; nor is it
         # if each message is to be logged.
         if self._is_straight and request.__class__ is socket.socket and not self.log_messages:
-            handler = self._open_handler(self._peer(connection))
-            return StraightConversation(
+            peer = self._peer(connection)
+            straight = StraightConversation(
                 request,
-                handler,
+                self._open_handler(peer),
                 self._make_session,
                 cells,
                 row,
                 self.linger_timeout,
                 self.write_timeout,
             )
+            straight.peer = peer
+            return straight
         session = self._new_session(Session, connection)
-        return Conversation(
+        conversation = Conversation(
             request,
             session,
             cells,
@@ -538,6 +540,8 @@ class Server(Lifecycle, socketserver.TCPServer):
             self.handshake_timeout,
             self.write_timeout,
         )
+        conversation.peer = self._peer(connection)
+        return conversation
 
     @lazy
     def _is_straight(self) -> bool:

@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Any
 
 from ..framing import CHUNK, RawFraming
-from ..handlers import Answer, Handler
+from ..handlers import Answer, Handler, Peer
 from ..session import Session
 from .door import Door
 from .kernel import unread
 from .rows import DRAIN, ORDER, REASONS, RECEIVED, SENT, SETTLED, UNFINISHED, Cells
-from .steps import DONE, READ, WRITE, Steps, finished
+from .steps import DONE, READ, WRITE, Steps, TookNothing, finished
 
 __all__ = ["Conversation", "StraightConversation"]
 
@@ -38,6 +38,8 @@ class Conversation(Steps):
     _leaves = False
     # Whose it is, for whoever polls.
     owner: Any = None
+    # Who is there, for the log; a function that answers is not told.
+    peer: Peer | None = None
     # Where it may have to wait between two messages, see door.py.
     door: Sequence[Door] = ()
 
@@ -160,6 +162,8 @@ class Conversation(Steps):
                         # Not for each reply, but a long one must be seen to move.
                         cells[cell_sent] = sent
                         out = memoryview(out)[gone:]
+                        if gone < SLICE and self._stands_still():
+                            raise TookNothing
                         continue
                     # Out of sight while it waits: this may have been a large reply.
                     out = b""
@@ -231,6 +235,8 @@ class Conversation(Steps):
         self.stage = self._go_on
         out = self._out
         if not out and session.pending:
+            if self._is_overdue():
+                raise TookNothing
             self._out = out = session.more()
         if out:
             gone = self._sock.send(out)
@@ -241,11 +247,14 @@ class Conversation(Steps):
                     self._allow(time.monotonic() + self._write_timeout)
                 return WRITE
             self._out = b""
-            if self.deadline is not None:
-                self.deadline = None
         if session.pending:
-            # Not at once: somebody else may be waiting, and this may have no end.
+            # Not at once: somebody else may be waiting, and this may have no end. Nor ever,
+            # where that was all that the kernel keeps for a peer who does not read.
+            if self._write_timeout:
+                self._allow(time.monotonic() + self._write_timeout)
             return WRITE
+        if self.deadline is not None:
+            self.deadline = None
         if session.closing:
             return self._part()
         self.stage = self._reading()
@@ -258,7 +267,7 @@ class Conversation(Steps):
     # --------------------------------------------------------------- the end
 
     def _cut_off(self) -> str:
-        peer = self.session.handler.peer
+        peer = self.peer
         who = "a peer" if peer is None else peer.remote
         logger.info("Cut %s: write_timeout (%g s)", who, self._write_timeout)
         return super()._cut_off()
@@ -390,6 +399,8 @@ class StraightConversation(Conversation):
                 sent += gone
                 if gone < len(answer):
                     self._out = memoryview(answer)[gone:]
+                    if self._stands_still():
+                        raise TookNothing
                     break
         finally:
             cells[row + SENT] = sent

@@ -17,6 +17,7 @@ __all__ = [
     "has_spoken",
     "quiet_for",
     "reset_on_close",
+    "sent_ago",
     "shut",
     "somaxconn",
     "timeval",
@@ -43,6 +44,15 @@ def quiet_for(request: Any) -> float | None:
         info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
         sent, received = _QUIET.unpack(info)
         return float(min(sent, received)) / 1000
+    except (OSError, AttributeError, struct.error):
+        return None
+
+
+def sent_ago(request: Any) -> float | None:
+    """Seconds since data last left for the peer; None where the kernel does not say."""
+    try:
+        info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
+        return float(_QUIET.unpack(info)[0]) / 1000
     except (OSError, AttributeError, struct.error):
         return None
 

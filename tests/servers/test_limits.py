@@ -152,6 +152,20 @@ def test_a_peer_that_never_reads_is_cut(model: str, transport: str, notes: Notes
 
 
 @every_model
+def test_a_peer_that_asks_on_and_never_reads_is_cut(model: str, log: Log) -> None:
+    # Each reply may be all in the kernel's hands when there is no room for the next one.
+    with (
+        running(lambda _: bytes(1 << 20), model, write_timeout=0.2) as up,
+        raw_connection(up) as deaf,
+    ):
+        deaf.sendall(b"go on\n" * 64)
+        log.expect("Cut {}:{}: write_timeout (0.2 s)".format(*deaf.getsockname()))
+        with raw_connection(up) as peer:
+            peer.sendall(b"hello\n")
+            assert peer.recv(5) == bytes(5)
+
+
+@every_model
 def test_a_peer_that_never_reads_is_cut_over_tls(
     model: str, certificates: Certificates, notes: Notes
 ) -> None:
