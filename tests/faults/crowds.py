@@ -50,6 +50,14 @@ def grown(up: Up, before: int, most: int) -> str:
     return mib(by)
 
 
+def warm(up: Up, on: Stage) -> None:
+    """Whatever is made for the first client who comes is there, in each worker."""
+    for _ in range(1 if on.one_at_a_time else 3):
+        with crowd(up, 1 if on.one_at_a_time else 20) as peers:
+            for peer in peers:
+                ask(peer, b"hello")
+
+
 def left_at_rest(up: Up, most_descriptors: int, seconds: float = 5.0) -> None:
     until(
         lambda: up.held().descriptors <= most_descriptors,
@@ -62,7 +70,8 @@ def left_at_rest(up: Up, most_descriptors: int, seconds: float = 5.0) -> None:
 def silent_and_dripping(on: Stage) -> str:
     """200 silent peers and 50 who say a byte at a time: a healthy one is answered in < 100 ms"""
     with on.serve() as up, crowd(up, 200), crowd(up, 50) as dripping:
-        time.sleep(0.3)
+        # Behind all of them.
+        seconds_to_serve(up)
         worst = 0.0
         for _ in range(on.count(40, 20)):
             for peer in dripping:
@@ -76,7 +85,7 @@ def silent_and_dripping(on: Stage) -> str:
 def connects_and_closes(on: Stage) -> str:
     """5,000 connects that are closed at once: all is given back, a healthy one is answered"""
     with on.serve() as up:
-        seconds_to_serve(up)
+        warm(up, on)
         before = up.at_rest()
         for _ in range(on.count(5000, 500)):
             up.connect().close()
@@ -89,7 +98,7 @@ def connects_and_closes(on: Stage) -> str:
 def resets_in_messages(on: Stage) -> str:
     """1,000 resets in the middle of a message: all is given back, a healthy one is answered"""
     with on.serve() as up:
-        seconds_to_serve(up)
+        warm(up, on)
         before = up.at_rest()
         for _ in range(on.count(1000, 100)):
             peer = up.connect()
@@ -127,20 +136,26 @@ def out_of_descriptors(on: Stage) -> str:
 
 @scenario()
 def out_of_memory(on: Stage) -> str:
-    """300 connections where there is no memory for so many threads: nobody inside lost"""
+    """300 connections without memory for so many threads: nobody is lost who was answered once"""
     with on.serve(shell='ulimit -v 700000; exec "$@"') as up:
         seconds_to_serve(up)
         with crowd(up, 300, HELLO) as peers:
             time.sleep(0.7 if on.forks else 0.3)
             ready, _, _ = select.select(peers, [], [], 0)
-            need(ready, "nobody was let in")
-            for peer in ready:
-                got = read_line(peer)
-                need(got == HELLO, f"somebody was let in and told {got!r}")
-            for peer in ready:
+            inside = [peer for peer in ready if _said(peer) == HELLO]
+            need(inside, "nobody was answered")
+            for peer in inside:
                 got = ask(peer, b"again")
                 need(got == b"again", f"somebody inside was lost, and told {got!r}")
-        return f"{len(ready)} inside, served after {serves_again(up)}"
+        lost = len(ready) - len(inside)
+        return f"{len(inside)} inside, {lost} turned away, served after {serves_again(up, 3)}"
+
+
+def _said(peer: socket.socket) -> bytes:
+    try:
+        return read_line(peer)
+    except ConnectionError:
+        return b""
 
 
 def _feed(peer: socket.socket, piece: bytes, size: int, stuck: float = 1.0) -> int:
@@ -189,12 +204,14 @@ def asks_and_never_reads(on: Stage) -> str:
 
 @scenario(but=ALONE)
 def many_never_read(on: Stage) -> str:
-    """40 peers ask for 8 MiB each and never read: memory grows by < 2 MiB for each"""
-    with on.serve() as up, crowd(up, 40, b"size 1048576\n" * 8, buffer=4096):
-        before = up.held().memory
-        time.sleep(1)
-        figure = grown(up, before, 40 * 2 * MIB + 8 * MIB)
-        took = serves_again(up)
+    """40 peers ask for 8 MiB each and never read: < 2 MiB for each (4, with its process)"""
+    with on.serve() as up:
+        warm(up, on)
+        before = up.at_rest().memory
+        with crowd(up, 40, b"size 1048576\n" * 8, buffer=4096):
+            time.sleep(0.5)
+            figure = grown(up, before, 40 * (4 if on.forks else 2) * MIB)
+            took = serves_again(up)
         return f"grew by {figure}, served after {took}"
 
 
@@ -254,12 +271,13 @@ def half_messages(on: Stage) -> str:
     most = 10_000 if on.name in ("loop", "aio") else 1000
     count = min(on.count(most, most // 20), most)
     with on.serve(*connections(on, count + 100)) as up:
-        serves_again(up)
+        warm(up, on)
         before = up.at_rest().memory
         with crowd(up, count, b"half of ") as peers:
             # Who is not inside has not been answered by then.
             need(_all_inside(up, peers, on), f"{count:,} were not let in")
-            each = (up.held().memory - before) / count
+            # What comes with the first thousand, and not with each, is not counted.
+            each = max(up.held().memory - before - MIB, 0) / count
             need(
                 each < PER_PEER[on.name],
                 f"each of {count:,} costs {each / 1024:,.1f} KiB",
@@ -284,7 +302,7 @@ def _all_inside(up: Up, peers: list[socket.socket], on: Stage) -> bool:
 def endless_messages(on: Stage) -> str:
     """50 peers, each with 4 MiB of a message without end: memory grows by < 16 MiB"""
     with on.serve("--max-message", "65536") as up:
-        seconds_to_serve(up)
+        warm(up, on)
         before = up.at_rest().memory
         with crowd(up, 50) as peers:
             for peer in peers:
@@ -297,7 +315,7 @@ def endless_messages(on: Stage) -> str:
 
 @scenario()
 def burst(on: Stage) -> str:
-    """300 come in the same instant, and each leaves when answered: the last one within 1 s"""
+    """300 come in the same instant: all are answered within 1 s (3, with a process for each)"""
     with on.serve() as up:
         seconds_to_serve(up)
         began = time.monotonic()
@@ -309,7 +327,8 @@ def burst(on: Stage) -> str:
                     raise Failed(f"somebody was not answered: {error}") from None
                 peer.close()
         took = time.monotonic() - began
-        need(took < 1, f"the last one was answered after {took:.1f} s")
+        limit = 3 if on.forks else 1
+        need(took < limit, f"the last one was answered after {took:.1f} s")
         return f"the last after {milliseconds(took)}"
 
 

@@ -54,7 +54,8 @@ class Stage:
     ) -> Iterator[Up]:
         """Start a server for the length of the with block; words are flags of ours.
 
-        `shell` is what a shell does first, to start the server as "$@". Errors: Failed when it does not start.
+        `shell` is what a shell does first, to start the server as "$@".
+        Errors: Failed when it does not start.
         """
         certificate = self.certificate() if place.startswith("tls://") else None
         read, write = os.pipe()

@@ -134,7 +134,8 @@ def failed_takeover(on: Stage) -> str:
 @scenario(ours=True, but=NO_WORKERS, deadline=60)
 def reload(on: Stage) -> str:
     """SIGHUP renews the workers under 5,000 requests: none refused, reset or wrong"""
-    with on.serve() as up:
+    with on.serve("--workers", "2") as up:
+        until(lambda: len(up.children()) == 2, on.patience, "it has not two workers")
         before = set(up.children())
         with load(up, on.count(5000, 300)) as clients:
             time.sleep(0.2)
@@ -152,7 +153,8 @@ def bad_reload(on: Stage) -> str:
     """SIGHUP when the configuration is broken: the log says so, and nothing changes"""
     config = on.folder / "broken.toml"
     config.write_text("idle_timeout = 60\n")
-    with on.serve("--config", str(config)) as up:
+    with on.serve("--config", str(config), "--workers", "2") as up:
+        until(lambda: len(up.children()) == 2, on.patience, "it has not two workers")
         before = up.children()
         config.write_text("idle_timeout = [")
         up.signal(signal.SIGHUP)
