@@ -35,8 +35,10 @@ def worker_killed(on: Stage) -> str:
         for peer in peers:
             ask(peer, b"hello")
         before = up.children()
+        # Chance decides who is with whom; this is the one with fewer of them.
+        victim = min(before, key=lambda pid: len(os.listdir(f"/proc/{pid}/fd")))
         with load(up, on.count(500, 100)) as clients:
-            os.kill(before[0], signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
             until(lambda: len(set(up.children()) - set(before)) == 1, 5, "it was not replaced")
             time.sleep(0.05)
             with contextlib.suppress(Failed):
@@ -48,7 +50,7 @@ def worker_killed(on: Stage) -> str:
                 lost += ask(peer, b"again") != b"again"
             except ConnectionError:
                 lost += 1
-        need(lost < 20, "everybody was lost")
+        need(lost <= 10, f"{lost} of 20 were lost")
         need(len(up.children()) == 2, "there are not two workers")
         with load(up, 100) as clients:
             clients.finish()
@@ -190,15 +192,15 @@ def controls_in_log(on: Stage) -> str:
 
 @scenario()
 def idle_cpu(on: Stage) -> str:
-    """Nobody says anything for 2 s, with 50 connected: CPU < 1 %"""
-    with on.serve() as up, crowd(up, 1 if on.one_at_a_time else 50) as peers:
+    """Nobody says anything for 2 s, with 30 connected: CPU < 1 %"""
+    with on.serve() as up, crowd(up, 1 if on.one_at_a_time else 30) as peers:
         for peer in peers:
             ask(peer, b"hello")
         time.sleep(0.2)
         before = up.cpu()
         time.sleep(on.count(2, 1))
         busy = (up.cpu() - before) / on.count(2, 1)
-        need(busy < 0.015, f"it used {busy:.1%} of a core")
+        need(busy < 0.01, f"it used {busy:.1%} of a core")
         return f"{busy:.1%}"
 
 
@@ -209,8 +211,9 @@ def group_signalled(on: Stage) -> str:
         peer.sendall(b"wait 400\n")
         time.sleep(0.1)
         os.killpg(up.pid, signal.SIGTERM)
-        got = read_to_end(peer, on.patience)
+        got = read_line(peer)
         need(got == b"wait 400\n", f"the peer was told {got!r}")
+        peer.close()
         code = up.wait(on.patience)
         need(code == 0, f"its exit code was {code}")
         return "it arrived"

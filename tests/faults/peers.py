@@ -18,6 +18,7 @@ from .subject import Up
 __all__ = [
     "HELLO",
     "Load",
+    "all_at_once",
     "ask",
     "crowd",
     "hung_up",
@@ -70,37 +71,95 @@ def serves_again(up: Up, within: float = 1.0) -> str:
 
 @contextlib.contextmanager
 def crowd(up: Up, count: int, say: bytes = b"", buffer: int = 0) -> Iterator[list[socket.socket]]:
-    """Come with so many in the same instant; who is not let in yet waits at the door.
+    """Come with so many, one right behind the other, and each says this once it is let in.
 
-    Each says this once it is let in.
+    Who finds the door closed comes again, for a tenth of a second; then all the others stay
+    where they are, and knock no more than the kernel does.
     """
     peers: list[socket.socket] = []
+    waiting: list[socket.socket] = []
     try:
-        poller = select.poll()
         for _ in range(count):
-            sock = socket.socket()
+            for _ in range(1 if waiting else 20):
+                sock = _set_out(up, buffer)
+                if _is_in(sock, 0 if waiting else 5):
+                    break
+                sock.close()
+            else:
+                sock = _set_out(up, buffer)
+                waiting.append(sock)
             peers.append(sock)
-            if buffer:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            sock.setblocking(False)
-            result = sock.connect_ex(up.where)
-            if result not in (0, errno.EINPROGRESS):
-                raise OSError(result, "cannot connect")
-            poller.register(sock, select.POLLOUT)
-        by_number = {sock.fileno(): sock for sock in peers}
-        end = time.monotonic() + 0.5
-        while by_number and (found := poller.poll(max((end - time.monotonic()) * 1000, 0))):
-            for number, _ in found:
-                poller.unregister(number)
-                sock = by_number.pop(number)
+            if say and sock not in waiting:
+                sock.send(say)
+        for sock in waiting:
+            if say and _is_in(sock, 0):
                 with contextlib.suppress(OSError):
                     sock.send(say)
         for sock in peers:
             sock.settimeout(up.patience)
         yield peers
     finally:
-        for sock in peers:
+        for sock in [*peers, *waiting]:
             sock.close()
+
+
+def _set_out(up: Up, buffer: int = 0) -> socket.socket:
+    sock = socket.socket()
+    try:
+        if buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setblocking(False)
+        result = sock.connect_ex(up.where)
+        if result not in (0, errno.EINPROGRESS):
+            raise OSError(result, "cannot connect")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_in(sock: socket.socket, pause: float) -> bool:
+    poller = select.poll()
+    poller.register(sock, select.POLLOUT)
+    return bool(poller.poll(pause))
+
+
+def all_at_once(up: Up, count: int) -> float:
+    """So many come in the same instant, ask, and leave with their replies.
+
+    Gives the seconds until the last one has it. Errors: Failed when somebody has none.
+    """
+    began = time.monotonic()
+    end = began + up.patience
+    coming = select.poll()
+    peers: dict[int, socket.socket] = {}
+    served = 0
+    try:
+        for _ in range(count):
+            sock = _set_out(up)
+            peers[sock.fileno()] = sock
+            coming.register(sock, select.POLLOUT)
+        while peers:
+            found = coming.poll(max((end - time.monotonic()) * 1000, 0))
+            need(found, f"{served} of {count} were answered within {up.patience:g} s")
+            for number, event in found:
+                sock = peers[number]
+                try:
+                    if event & select.POLLOUT:
+                        sock.send(HELLO)
+                        coming.modify(sock, select.POLLIN)
+                        continue
+                    got = sock.recv(100)
+                except OSError as error:
+                    raise Failed(f"{served} of {count} were answered, then: {error}") from None
+                need(got == HELLO, f"{served} of {count} were answered, then {got!r} came")
+                served += 1
+                coming.unregister(sock)
+                peers.pop(number).close()
+    finally:
+        for sock in peers.values():
+            sock.close()
+    return time.monotonic() - began
 
 
 def hung_up(peer: socket.socket, within: float) -> float:

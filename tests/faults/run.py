@@ -66,7 +66,7 @@ def _played(scenario: Scenario, stage: Stage) -> tuple[str, str]:
     if scenario.ours and not stage.ours:
         return "n/a", "it has no such thing"
     # A server of others that stands still is given up earlier.
-    deadline = scenario.deadline if stage.ours or stage.whole else min(scenario.deadline, 20.0)
+    deadline = scenario.deadline if stage.ours or stage.whole else min(scenario.deadline, 12.0)
     try:
         with _deadline(deadline):
             return "ok", scenario.play(stage)

@@ -28,7 +28,7 @@ class Stage:
         self.quick = quick
         self.whole = whole
         # How long a client waits for what it is owed.
-        self.patience = 10.0 if self.ours else 3.0
+        self.patience = 10.0 if self.ours else 2.5
         self._numbers = itertools.count()
         self._kept: dict[str, tuple[contextlib.ExitStack, Up]] = {}
 
