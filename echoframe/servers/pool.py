@@ -63,6 +63,12 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         self._workers.resize()
 
     def _arrive(self, listener: Any) -> None:
+        try:
+            # Before those are let in who could leave no descriptor for it.
+            _ = self._workers
+        except OSError as error:
+            self._starve("starting threads", error)
+            return
         super()._arrive(listener)
         if self._life.batch > 1:
             time.sleep(NAP)

@@ -1,0 +1,96 @@
+"""Very many connections, one after the other: what is left of them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from ..helpers import reset
+from .peers import ask, read_to_end, seconds_to_serve
+from .scenario import need, scenario, until
+from .stage import Stage
+from .subject import Up
+
+MOST = 5 << 20
+COUNTS = {"fork": 10_000, "prefork": 10_000, "aio": 20_000, "single": 20_000}
+THREADS = 4
+
+
+def _visit(up: Up, number: int) -> None:
+    # A host of its own for each few: nobody waits for ports that are still in use.
+    with up.connect(f"127.0.0.{2 + number % 200}") as peer:
+        match number % 8:
+            case 0:
+                peer.sendall(b"hello\n")
+                peer.shutdown(socket.SHUT_WR)
+                need(read_to_end(peer, up.patience) == b"hello\n", "a reply was wrong")
+            case 1:
+                peer.sendall(b"close\n")
+                need(read_to_end(peer, up.patience) == b"closed\n", "a last reply was wrong")
+            case 2:
+                peer.sendall(b"half")
+                reset(peer)
+            case 3:
+                pass
+            case _:
+                said = b"%d" % number
+                need(ask(peer, said) == said, "a reply was wrong")
+
+
+def _visits(up: Up, count: int) -> None:
+    wrong: list[Exception] = []
+
+    def come(first: int) -> None:
+        try:
+            for number in range(first, count, THREADS):
+                if wrong:
+                    break
+                _visit(up, number)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=come, args=[number], daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException as error:
+        wrong.append(RuntimeError(str(error)))
+        raise
+    if wrong:
+        raise wrong[0]
+
+
+@scenario(deadline=600)
+def soak(on: Stage) -> str:
+    """100,000 connections (--soak; else a twentieth): everything is given back, memory < 5 MiB"""
+    count = COUNTS.get(on.name, 100_000)
+    if on.name == "ForkingTCPServer":
+        count = COUNTS["fork"]
+    if not on.whole:
+        count //= on.count(20, 400)
+    words = ("--threads", "4") if on.name in ("pool", "prefork") else ()
+    with on.serve(*words) as up:
+        # Threads of a pool are started when there is something to do, and stay.
+        _visits(up, max(count // 10, 200))
+        seconds_to_serve(up)
+        time.sleep(0.2)
+        before = up.at_rest()
+        _visits(up, count)
+        most = before.threads + (4 * before.processes if words else 0)
+
+        def given_back() -> bool:
+            now = up.held()
+            return (
+                now.processes <= before.processes
+                and now.threads <= most
+                and now.descriptors <= before.descriptors
+                and now.zombies == 0
+            )
+
+        until(given_back, 10, "descriptors, threads, children or zombies are left", 0.05)
+        grown = up.held().memory - before.memory
+        need(grown < MOST, f"its memory grew by {grown / (1 << 20):.1f} MiB")
+        return f"{count:,}: nothing left, memory grew by {max(grown, 0) / (1 << 20):.1f} MiB"
