@@ -19,7 +19,7 @@ from ..session import Session
 from .door import Door
 from .kernel import unread
 from .rows import DRAIN, ORDER, REASONS, RECEIVED, SENT, SETTLED, UNFINISHED, Cells
-from .steps import DONE, READ, WRITE, Steps, finished
+from .steps import DONE, READ, WRITE, Steps, TookNothing, finished
 
 __all__ = ["Conversation", "StraightConversation"]
 
@@ -162,6 +162,8 @@ class Conversation(Steps):
                         # Not for each reply, but a long one must be seen to move.
                         cells[cell_sent] = sent
                         out = memoryview(out)[gone:]
+                        if gone < SLICE and self._stands_still():
+                            raise TookNothing
                         continue
                     # Out of sight while it waits: this may have been a large reply.
                     out = b""
@@ -233,6 +235,8 @@ class Conversation(Steps):
         self.stage = self._go_on
         out = self._out
         if not out and session.pending:
+            if self._is_overdue():
+                raise TookNothing
             self._out = out = session.more()
         if out:
             gone = self._sock.send(out)
@@ -395,6 +399,8 @@ class StraightConversation(Conversation):
                 sent += gone
                 if gone < len(answer):
                     self._out = memoryview(answer)[gone:]
+                    if self._stands_still():
+                        raise TookNothing
                     break
         finally:
             cells[row + SENT] = sent

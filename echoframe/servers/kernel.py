@@ -23,6 +23,7 @@ __all__ = [
     "quiet_for",
     "received",
     "reset_on_close",
+    "sent_ago",
     "shut",
     "somaxconn",
     "unread",
@@ -37,6 +38,8 @@ _QUIET = struct.Struct("=44xI4xI")
 # The same, tcpi_bytes_acked and tcpi_bytes_received, which a kernel may be too old for.
 _COUNTS = struct.Struct("=120xQQ")
 
+# So many times write_timeout, the kernel ends a connection by itself.
+LATER = 1.5
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # The requests behind these names are in no module of every Python we run on.
@@ -50,6 +53,15 @@ def quiet_for(request: Any) -> float | None:
         info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
         sent, received = _QUIET.unpack(info)
         return float(min(sent, received)) / 1000
+    except (OSError, AttributeError, struct.error):
+        return None
+
+
+def sent_ago(request: Any) -> float | None:
+    """Seconds since data last left for the peer; None where the kernel does not say."""
+    try:
+        info = request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
+        return float(_QUIET.unpack(info)[0]) / 1000
     except (OSError, AttributeError, struct.error):
         return None
 
@@ -115,16 +127,17 @@ def reset_on_close(request: Any) -> None:
 
 
 def limit_writing(request: Any, seconds: float) -> None:
-    """Have the kernel end a connection whose peer takes nothing for so long.
+    """Have send() give up with EAGAIN where a peer takes nothing for so long.
 
-    send() fails then with ETIMEDOUT; on a Unix socket it gives up with EAGAIN, after up to
-    twice the time. Harmless for what is no socket.
+    A TCP connection ends by itself, a little later: that is for who does not wait in
+    send(). The peer hears nothing of it then, so whoever can should be faster. Harmless
+    for what is no socket.
     """
     try:
-        if request.family == getattr(socket, "AF_UNIX", None) or _USER_TIMEOUT is None:
-            request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
-        else:
-            request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(int(seconds * 1000), 1))
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        if _USER_TIMEOUT is not None and request.family != getattr(socket, "AF_UNIX", None):
+            later = max(int(seconds * LATER * 1000), 1)
+            request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, later)
     except (OSError, AttributeError):
         # A datagram, or something of the program's own.
         pass

@@ -20,7 +20,7 @@ from typing import Any
 from ..deadlines import milliseconds
 from ..framing import CHUNK
 from ..transports.tls import explain
-from .kernel import reset_on_close, shut, unread, unsent, wait_until_sent
+from .kernel import reset_on_close, sent_ago, shut, unread, unsent, wait_until_sent
 from .rows import DRAIN, LINGERING, ORDER, REASONS, Cells
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Goodbye",
     "Handshake",
     "Steps",
+    "TookNothing",
     "drop_rest",
     "finished",
 ]
@@ -39,6 +40,9 @@ WRITE = "write"
 DONE = "done"
 
 logger = logging.getLogger("echoframe.server")
+
+# To this the kernel's own counts of time are exact.
+TICK = 0.01
 
 
 class Steps:
@@ -193,6 +197,32 @@ class Steps:
         if self.deadline is None:
             self._allow(now + self._write_timeout)
         return now >= (self.deadline or now + 1)
+
+    def _stands_still(self) -> bool:
+        """A send() that blocks took less than it was given: wait until there is room again.
+
+        True if the peer takes nothing for `write_timeout`. The kernel's time for a send()
+        began with the call, and not when the peer had last taken something.
+        """
+        if not self._write_timeout or self._sock.gettimeout() == 0:
+            return False
+        room = select.poll()
+        room.register(self._sock, select.POLLOUT)
+        while (quiet := sent_ago(self._sock)) is not None:
+            left = self._write_timeout - quiet
+            if left < TICK:
+                return True
+            if room.poll(left * 1000):
+                break
+        return False
+
+    def _is_overdue(self) -> bool:
+        """The deadline has passed, and not because nobody has looked: there still is no room."""
+        if self.deadline is None or time.monotonic() < self.deadline:
+            return False
+        room = select.poll()
+        room.register(self._sock, select.POLLOUT)
+        return not room.poll(0)
 
     def _allow(self, deadline: float) -> None:
         if self.deadline is None:

@@ -18,6 +18,7 @@ from echoframe.servers.handover import _who
 from echoframe.servers.kernel import (
     credentials,
     quiet_for,
+    sent_ago,
     somaxconn,
     unread,
     unsent,
@@ -54,10 +55,24 @@ def test_a_connection_is_quiet_since_data_last_went_either_way(pair: Pair) -> No
     assert (quiet_for(far) or 0) < 0.05
 
 
+@linux
+def test_when_data_was_last_sent(pair: Pair) -> None:
+    near, far = pair
+    near.sendall(b"hello")
+    eventually(lambda: (sent_ago(near) or 0) > 0.05)
+    far.sendall(b"hello")
+    assert near.recv(100)
+    # What comes is nothing that was sent.
+    assert (sent_ago(near) or 0) > 0.05
+    near.sendall(b"hello")
+    assert (sent_ago(near) or 0) < 0.05
+
+
 def test_nobody_knows_how_long_something_else_has_been_quiet() -> None:
     near, far = socket.socketpair()
     with near, far:
         assert quiet_for(near) is None
+        assert sent_ago(near) is None
     assert quiet_for(near) is None
     assert quiet_for((b"datagram", near)) is None
 

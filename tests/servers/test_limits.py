@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import socket
 import socketserver
 import threading
@@ -161,6 +162,10 @@ def test_a_peer_that_never_reads_is_cut(model: str, transport: str, notes: Notes
         assert (notes.next(), notes.next()) == ("open", "close timeout")
         assert 0.4 <= time.monotonic() - began < 0.4 * 2 + 2
         log.expect("write_timeout (0.4 s)")
+        # Whoever does not read hears of it all the same.
+        heard = select.poll()
+        heard.register(deaf, select.POLLRDHUP)
+        assert heard.poll(DEADLINE * 1000)
         with raw_connection(up) as peer:
             peer.sendall(b"hello\n")
             assert peer.recv(5) == bytes(5)
@@ -506,5 +511,7 @@ def test_a_time_is_never_so_short_that_it_means_for_ever() -> None:
         assert near.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16) != bytes(16)
         limit_writing(sock, 1e-9)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1
+        limit_writing(sock, 2)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
     # What is no socket is let be.
     limit_writing((b"", near), 5)
