@@ -88,7 +88,7 @@ def connects_and_closes(on: Stage) -> str:
         before = up.at_rest()
         for _ in range(on.count(5000, 500)):
             up.connect().close()
-        took = serves_again(up, 20)
+        took = serves_again(up, on.patience)
         left_at_rest(up, before)
         return f"answered after {took}"
 
@@ -103,7 +103,7 @@ def resets_in_messages(on: Stage) -> str:
             peer = up.connect()
             peer.send(b"half a mess")
             reset(peer)
-        took = serves_again(up, 5)
+        took = serves_again(up, on.patience)
         left_at_rest(up, before)
         return f"answered after {took}"
 

@@ -27,8 +27,9 @@ class Stage:
         self.folder = folder
         self.quick = quick
         self.whole = whole
-        # How long a client waits for what it is owed.
-        self.patience = 10.0 if self.ours else 2.5
+        # How long a client waits for what it is owed. Behind thousands of others, each with
+        # a process of its own, it is its turn when it is its turn.
+        self.patience = (30.0 if self.forks else 10.0) if self.ours else 2.5
         self._numbers = itertools.count()
         self._kept: dict[str, tuple[contextlib.ExitStack, Up]] = {}
 

@@ -104,7 +104,7 @@ def second_ctrl_c(on: Stage) -> str:
     return _second(on, signal.SIGINT, 130)
 
 
-@scenario(ours=True, deadline=60)
+@scenario(ours=True, deadline=120)
 def takeover(on: Stage) -> str:
     """A new server takes over (--takeover) under 5,000 requests: none refused, reset or wrong"""
     words = ("--takeover", str(on.folder / f"takeover-{on.name}"))
@@ -133,7 +133,7 @@ def failed_takeover(on: Stage) -> str:
         return f"served in {figure}"
 
 
-@scenario(ours=True, but=NO_WORKERS, deadline=60)
+@scenario(ours=True, but=NO_WORKERS, deadline=120)
 def reload(on: Stage) -> str:
     """SIGHUP renews the workers under 5,000 requests: none refused, reset or wrong"""
     with on.serve("--workers", "2") as up:
