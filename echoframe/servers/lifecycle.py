@@ -308,11 +308,12 @@ class Lifecycle(Accepting):
             life.signalled = number
             self.stop()
             return
+        life.cutting = True
         if not life.overdue:
             self.cut_by = number
-        life.cutting = True
-        # It may have come upon the first one, in the middle of this.
-        self.stop()
+            # It may have come upon the first one, in the middle of this. But the keeper's
+            # own signal must not wake the keeper, who would send the next one.
+            self.stop()
         life.deadline = time.monotonic()
         me = threading.get_ident()
         for connection in life.open.copy().values():

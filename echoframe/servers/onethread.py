@@ -34,6 +34,8 @@ class OneThreadServer(Server):
 
     # How many had been served, and were open, when handle_request() began.
     _before: tuple[int, int] | None = None
+    # When the keeper last sent its signal.
+    _rung = 0.0
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -92,10 +94,11 @@ class OneThreadServer(Server):
         main = threading.main_thread().ident
         if not life.draining or main is None:
             return None
-        left = life.deadline + LOOK - time.monotonic()
+        now = time.monotonic()
+        left = max(life.deadline + LOOK, self._rung + 2 * LOOK) - now
         if left > 0:
             return left
-        life.overdue = True
+        life.overdue, self._rung = True, now
         signal.pthread_kill(main, signal.SIGTERM)
         return 2 * LOOK
 

@@ -248,7 +248,8 @@ def test_a_server_that_is_killed_leaves_its_port_to_the_next() -> None:
 
 
 def _serve(notes: Notes, place: str) -> None:
-    server = ForkServer(place, echo)
+    # Whoever has lost its parent ends when it is quiet.
+    server = ForkServer(place, echo, drain_quiet=600)
     notes.write(str(server.address))
     server.run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import resource
 import select
@@ -21,6 +22,7 @@ import pytest
 from echoframe.handlers import Answer
 from echoframe.servers import MODELS, Server, SingleServer, ThreadServer
 from echoframe.servers.base import Server as BaseServer
+from echoframe.servers.tending import LOOK
 from echoframe.testing import running
 
 from ..helpers import (
@@ -566,6 +568,35 @@ def test_a_deaf_handler_does_not_hold_up_the_end(
         if model == "thread":
             log.expect("1 handler has not returned since being cut: " + name_of(peer))
         assert child.wait() == 0
+
+
+@pytest.mark.parametrize("model", ["loop", "aio"])
+def test_who_is_deaf_to_a_signal_hears_the_next_one_a_while_later(model: str, notes: Notes) -> None:
+    # Each of them must not bring the next one about: whoever is slow would come into
+    # thousands of them, one within the other.
+    class Slow(BaseServer):
+        def stop(self) -> None:
+            super().stop()
+            threading.Event().wait(LOOK / 5)
+
+    def deaf(message: bytes) -> bytes:
+        heard: list[float] = []
+        notes.write("begun")
+        while len(heard) < 4:
+            try:
+                threading.Event().wait(DEADLINE)
+            except BaseException:
+                heard.append(time.monotonic())
+        notes.write(*(later - earlier > LOOK for earlier, later in itertools.pairwise(heard[1:])))
+        return message
+
+    cls = own(model, Slow)
+    with served(cls, deaf, alone=True, drain_timeout=0) as up, raw_connection(up) as peer:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        os.kill(up.pid, signal.SIGTERM)
+        up.stopped = True
+        assert notes.next() == "True True"
 
 
 @every_model
