@@ -286,7 +286,7 @@ class Accepting(Tending):
             self._count_in(connection)
         if self.write_timeout:
             # Who waits in send() is not looked at, nor who has something to read meanwhile.
-            limit_writing(request, self.write_timeout)
+            limit_writing(request, self.write_timeout, self._looks)
         if self.keeps_time:
             keeper = life.keeper
             if keeper is None:
@@ -297,6 +297,11 @@ class Accepting(Tending):
             self._name(connection)
             self._log_accepted(connection)
         return connection
+
+    @property
+    def _looks(self) -> bool:
+        """What becomes of a send() is looked at by us, not by a handler class."""
+        return getattr(self, "protocol", None) is not None
 
     def _count_in(self, connection: Connection) -> None:
         connection.key = key = peer_key(connection.request, connection.client_address)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -235,26 +234,24 @@ class Conversation(Steps):
         self.stage = self._go_on
         out = self._out
         if not out and session.pending:
-            if self._is_overdue():
-                raise TookNothing
             self._out = out = session.more()
         if out:
             gone = self._sock.send(out)
             self.sent += gone
             if gone < len(out):
                 self._out = memoryview(out)[gone:]
-                if self._write_timeout:
-                    self._allow(time.monotonic() + self._write_timeout)
+                if self._takes_nothing():
+                    raise TookNothing
                 return WRITE
             self._out = b""
         if session.pending:
             # Not at once: somebody else may be waiting, and this may have no end. Nor ever,
             # where that was all that the kernel keeps for a peer who does not read.
-            if self._write_timeout:
-                self._allow(time.monotonic() + self._write_timeout)
+            if self._takes_nothing():
+                raise TookNothing
             return WRITE
-        if self.deadline is not None:
-            self.deadline = None
+        if self._taking is not None:
+            self._taking = self.deadline = None
         if session.closing:
             return self._part()
         self.stage = self._reading()

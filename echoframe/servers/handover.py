@@ -60,6 +60,9 @@ OFTEN = 1.0
 
 YOURS, GONE = b"yours\n", b"gone\n"
 
+# Whom the kernel does not name, although it could.
+NOBODY = -1
+
 
 class Offered(NamedTuple):
     """What a predecessor offers for one of its addresses."""
@@ -606,12 +609,14 @@ def _leave_files(listeners: list[Listener]) -> None:
 
 
 def _who(sock: socket.socket) -> tuple[int, int | None]:
-    """The process and the user at the other end; None where the kernel does not tell.
+    """The process and the user at the other end; None on a system that tells of neither.
 
     There the mode of the file has to do.
     """
     found = credentials(sock)
-    return (0, None) if found is None else found[:2]
+    if found is not None:
+        return found[:2]
+    return 0, NOBODY if hasattr(socket, "SO_PEERCRED") else None
 
 
 def _mark(path: str) -> tuple[int, int] | None:

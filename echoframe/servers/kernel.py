@@ -17,9 +17,9 @@ if sys.platform == "linux":
     import fcntl
 
 __all__ = [
-    "acknowledged",
     "credentials",
     "limit_writing",
+    "progress",
     "quiet_for",
     "received",
     "reset_on_close",
@@ -38,7 +38,7 @@ _QUIET = struct.Struct("=44xI4xI")
 # The same, tcpi_bytes_acked and tcpi_bytes_received, which a kernel may be too old for.
 _COUNTS = struct.Struct("=120xQQ")
 
-# So many times write_timeout, the kernel ends a connection by itself.
+# So many times write_timeout, the kernel ends a connection that is looked at by itself.
 LATER = 1.5
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -74,12 +74,19 @@ def received(request: Any) -> int:
         return sys.maxsize
 
 
-def acknowledged(request: Any) -> int:
-    """Bytes that the peer's kernel has taken; 0 where nobody knows."""
+def progress(request: Any, given: int) -> tuple[object, bool]:
+    """What changes when a peer takes something of what the kernel was given, and whether
+    it has taken it all.
+    """
+    if sys.platform != "linux":
+        return given, False
+    left = _count(request, _TIOCOUTQ)
+    if request.family == socket.AF_UNIX:
+        return (given, left), not left
     try:
-        return _counts(request)[0]
-    except (OSError, AttributeError, struct.error):
-        return 0
+        return _counts(request)[0], not left
+    except (OSError, struct.error):
+        return given, not left
 
 
 def _counts(request: Any) -> tuple[int, int]:
@@ -126,17 +133,21 @@ def reset_on_close(request: Any) -> None:
     request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def limit_writing(request: Any, seconds: float) -> None:
-    """Have send() give up with EAGAIN where a peer takes nothing for so long.
+def limit_writing(request: Any, seconds: float, looks: bool) -> None:
+    """Have the kernel end a connection whose peer takes nothing for so long.
 
-    A TCP connection ends by itself, a little later: that is for who does not wait in
-    send(). The peer hears nothing of it then, so whoever can should be faster. Harmless
-    for what is no socket.
+    send() fails then with ETIMEDOUT, and the peer hears nothing of it. Who `looks` what
+    became of it when send() gives up, with EAGAIN, is faster, and can tell the peer. Others
+    would have to know that a part may be gone by then, so only on a Unix socket, where there
+    is nothing else, send() gives up for them too, after up to twice the time. Harmless for
+    what is no socket.
     """
     try:
-        request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
-        if _USER_TIMEOUT is not None and request.family != getattr(socket, "AF_UNIX", None):
-            later = max(int(seconds * LATER * 1000), 1)
+        tcp = _USER_TIMEOUT is not None and request.family != getattr(socket, "AF_UNIX", None)
+        if looks or not tcp:
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        if tcp:
+            later = max(int(seconds * (LATER if looks else 1) * 1000), 1)
             request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, later)
     except (OSError, AttributeError):
         # A datagram, or something of the program's own.

@@ -22,6 +22,7 @@ from ..framing import CHUNK
 from ..transports.tls import explain
 from .kernel import reset_on_close, sent_ago, shut, unread, unsent, wait_until_sent
 from .rows import DRAIN, LINGERING, ORDER, REASONS, Cells
+from .taking import Taking
 
 __all__ = [
     "DONE",
@@ -69,6 +70,8 @@ class Steps:
     _secure = False
     # The socket blocks for whoever calls run(), and not in here.
     _polls = False
+    # While something waits to be sent.
+    _taking: Taking | None = None
 
     def __init__(
         self,
@@ -115,8 +118,12 @@ class Steps:
             want = _wanted(error) if self._secure else ""
             if not want:
                 return self._lost(error)
-        if want is WRITE and self._is_not_read():
-            return self._lost(TookNothing())
+        if want is WRITE:
+            if self._is_not_read():
+                return self._lost(TookNothing())
+        elif self._taking is not None:
+            # There was room for it, whatever it was.
+            self._taking = self.deadline = None
         order = self._cells[self._row + ORDER]
         if order < DRAIN or self._cells[self._row + LINGERING]:
             return want
@@ -191,12 +198,24 @@ class Steps:
     def _is_not_read(self) -> bool:
         if self._sock.gettimeout() != 0:
             return True
-        if not self._write_timeout or self.stage == self._shake:
+        return self.stage != self._shake and self._takes_nothing()
+
+    def _takes_nothing(self) -> bool:
+        """Something waits for room; True if the peer has taken nothing for `write_timeout`."""
+        if not self._write_timeout:
             return False
         now = time.monotonic()
+        if self._taking is None:
+            self._taking = Taking(self._sock, self._write_timeout)
+        elif self.deadline is not None and now < self.deadline:
+            return False
+        pause = self._taking.look(now, self.sent)
         if self.deadline is None:
-            self._allow(now + self._write_timeout)
-        return now >= (self.deadline or now + 1)
+            self._set_deadline(now + pause)
+        else:
+            # The alarm finds it when it rings.
+            self.deadline = now + pause
+        return not pause
 
     def _stands_still(self) -> bool:
         """A send() that blocks took less than it was given: wait until there is room again.
@@ -215,21 +234,6 @@ class Steps:
             if room.poll(left * 1000):
                 break
         return False
-
-    def _is_overdue(self) -> bool:
-        """The deadline has passed, and not because nobody has looked: there still is no room."""
-        if self.deadline is None or time.monotonic() < self.deadline:
-            return False
-        room = select.poll()
-        room.register(self._sock, select.POLLOUT)
-        return not room.poll(0)
-
-    def _allow(self, deadline: float) -> None:
-        if self.deadline is None:
-            self._set_deadline(deadline)
-        else:
-            # Something was taken. The alarm looks here when it rings.
-            self.deadline = deadline
 
     def _set_deadline(self, deadline: float) -> None:
         self.deadline = deadline
@@ -271,6 +275,7 @@ class Steps:
         # send a reset, and a reset can overtake the last reply. So we have said that
         # we are done, and wait for the peer to say so too.
         self._cells[self._row + LINGERING] = 1
+        self._taking = None
         self._set_deadline(time.monotonic() + self._linger)
         self.stage = self._listen_on
         return self._listen_on()

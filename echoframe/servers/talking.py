@@ -18,9 +18,10 @@ from ..handlers import Handler, replies
 from ..session import AwaitingSession
 from ..transports.tls import explain
 from .datagrams import send_datagram
-from .kernel import acknowledged, reset_on_close, unread, unsent
+from .kernel import reset_on_close, unread, unsent
 from .life import Connection
 from .rows import CUT, DRAIN, LINGERING, ORDER, REASONS, TIMEOUT
+from .taking import Taking
 from .tending import LOOK
 
 if TYPE_CHECKING:
@@ -133,20 +134,17 @@ class Talk:
         """Cut the connection if its peer takes nothing for too long from now on."""
         limit = self._server.write_timeout
         if limit and self._watchdog is None and not self._gone:
-            self._watchdog = self._loop.call_later(limit, self._look, self._taken)
+            self._look(Taking(self.connection.request, limit))
 
-    @property
-    def _taken(self) -> int:
-        if self.connection.encryption is not None:
-            return acknowledged(self.connection.request)
-        return self.sent - int(self._transport.get_write_buffer_size())
-
-    def _look(self, before: int) -> None:
+    def _look(self, taking: Taking) -> None:
         self._watchdog = None
-        if self._gone or not self.writes:
+        lingers = self._cells[self.connection.row + LINGERING]
+        if self._gone or lingers or not self.writes:
             return
-        if self._taken != before or self._cells[self.connection.row + LINGERING]:
-            self.watch_writing()
+        given = self.sent - int(self._transport.get_write_buffer_size())
+        pause = taking.look(self._loop.time(), given)
+        if pause:
+            self._watchdog = self._loop.call_later(pause, self._look, taking)
             return
         connection = self.connection
         self._log_cut()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from echoframe.servers import kernel
-from echoframe.servers.handover import _who
+from echoframe.servers.handover import NOBODY, _who
 from echoframe.servers.kernel import (
     credentials,
     quiet_for,
@@ -172,3 +172,5 @@ def test_of_a_socket_that_has_no_peer_with_a_user_nothing_is_told(pair: Pair) ->
     # Closed; TCP; and no socket at all.
     for sock in (near, pair[0], object()):
         assert credentials(sock) is None
+    # And so it is nobody who is trusted.
+    assert _who(near) == (0, NOBODY)
