@@ -285,16 +285,24 @@ def means_something(kind: Any, name: str) -> bool:
 
 
 def read_settings(server: Any) -> None:
-    """Have what is no number in the form in which it is kept, wherever it was set.
+    """Check what a server has for each setting, wherever it was set, and keep it as it is kept.
 
-    Errors: SettingError for what cannot be.
+    Errors: SettingError for what cannot be, and for what the server's model does not have.
     """
-    for setting in SETTINGS.values():
-        if setting.read is not None:
-            kept = getattr(server, setting.name)
-            value = setting.check(kept)
+    for name, setting in SETTINGS.items():
+        kept = getattr(server, name, setting.default)
+        if kept is not setting.default and not _is_ours(server, name):
+            value = _checked(setting, kept, server)
             if value != kept:
-                setattr(server, setting.name, value)
+                setattr(server, name, value)
+
+
+def _is_ours(server: Any, name: str) -> bool:
+    # Some models have a default of their own, which nobody could give them.
+    if name in vars(server):
+        return False
+    holder = next(cls for cls in type(server).__mro__ if name in vars(cls))
+    return holder.__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
 def check_settings(
@@ -314,11 +322,16 @@ def check_settings(
             raise SettingError(
                 f"{name} is for the model {setting.model!r}, not for {server.model!r}"
             )
-        checked[name] = setting.check(value)
-        means_nothing = setting.but and setting.but == getattr(server, "model", "")
-        if means_nothing and checked[name] != setting.default:
-            raise SettingError(
-                f"{name} means nothing to the model {setting.but!r}, which serves one at a time "
-                "while the others wait in the backlog; choose another model"
-            )
+        checked[name] = _checked(setting, value, server)
     return checked
+
+
+def _checked(setting: Setting, value: Any, server: Any) -> Any:
+    kept = setting.check(value)
+    means_nothing = setting.but and setting.but == getattr(server, "model", "")
+    if means_nothing and kept != setting.default:
+        raise SettingError(
+            f"{setting.name} means nothing to the model {setting.but!r}, which serves one at a "
+            "time while the others wait in the backlog; choose another model"
+        )
+    return kept

@@ -221,8 +221,21 @@ def read_networks(value: Any) -> tuple[Any, ...]:
         text = str(given) if isinstance(given, str) or hasattr(given, "netmask") else repr(given)
         try:
             if text.strip():
-                networks.append(ipaddress.ip_network(text.strip()))
+                networks.append(_plain(ipaddress.ip_network(text.strip())))
         except ValueError as error:
             # "... has host bits set", with the network that was meant, or what it is not.
             raise SettingError(f"takes networks, as in 10.0.0.0/8: {error}") from None
+    if texts and not networks:
+        # Of a variable that was not set, perhaps; and none would be everybody.
+        raise SettingError(f"takes networks, as in 10.0.0.0/8, not {value!r}")
     return tuple(networks)
+
+
+def _plain(network: Any) -> Any:
+    # Who comes over IPv4 to a listener for both is known by that address.
+    import ipaddress
+
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import socketserver
 from typing import Any
 
 import pytest
 
 from echoframe.errors import SettingError
-from echoframe.servers import MODELS, Lifecycle, Server
+from echoframe.servers import MODELS, Lifecycle, Server, SingleServer, ThreadingMixIn, ThreadServer
 from echoframe.servers.settings import SETTINGS, Setting, check_settings
+
+from ..helpers import echo
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
@@ -117,3 +121,40 @@ def test_an_unknown_keyword_is_a_type_error_with_the_near_miss() -> None:
         check_settings({"back_log": 5})
     with pytest.raises(TypeError, match=r"did you mean 'framing'"):
         check_settings({"framin": 5}, ("framing",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("idle_timeout", "30", "idle_timeout takes a number of seconds, not '30'"),
+        ("write_timeout", None, "write_timeout takes a number of seconds, not None"),
+        ("max_connections", 0, "max_connections must be between 1 and 1,000,000 connections"),
+        ("max_per_peer", -1, "max_per_peer must be between 0 and"),
+        ("overload", "bogus", "overload "),
+        ("allow", [""], "allow takes networks, as in 10.0.0.0/8, not ['']"),
+    ],
+)
+def test_a_class_attribute_that_cannot_be_is_a_sentence_too(
+    name: str, value: object, said: str
+) -> None:
+    own = type("Own", (ThreadServer,), {name: value})
+    with pytest.raises(SettingError, match=re.escape(said)):
+        own("tcp://127.0.0.1:0", echo)
+    # Nobody but serve_forever() is ours there.
+    foreign = type("Foreign", (ThreadingMixIn, socketserver.TCPServer), {name: value})
+    with (
+        foreign(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server,
+        pytest.raises(SettingError, match=re.escape(said)),
+    ):
+        server.serve_forever()
+
+
+def test_what_a_model_does_not_have_may_not_be_a_class_attribute_either() -> None:
+    own = type("Own", (SingleServer,), {"overload": "drop"})
+    with pytest.raises(SettingError, match="means nothing to the model 'single'"):
+        own("tcp://127.0.0.1:0", echo)
+
+
+def test_networks_of_mapped_addresses_are_those_of_ipv4() -> None:
+    found = SETTINGS["deny"].check(["::ffff:10.0.0.0/104", "::ffff:127.0.0.1", "::/0"])
+    assert [str(network) for network in found] == ["10.0.0.0/8", "127.0.0.1/32", "::/0"]
