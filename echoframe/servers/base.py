@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from itertools import chain
@@ -27,11 +28,11 @@ from ..session import Session, takes_chunks
 from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
 from ..transports.certificates import ServerTls, server_context
-from ..transports.tls import TlsFacts, facts_of
+from ..transports.tls import TlsFacts, facts_of, is_of_tls
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
 from .handover import Handover
-from .kernel import received, somaxconn
+from .kernel import has_gone, received, somaxconn
 from .lazy import lazy
 from .life import Connection, Report
 from .lifecycle import Lifecycle
@@ -658,9 +659,19 @@ class Server(Lifecycle, socketserver.TCPServer):
             request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A handler raised: one traceback in the log. May be replaced."""
+        """A handler raised: one traceback in the log. May be replaced.
+
+        One line, where that is how a handler class hears that its peer has gone: that takes
+        no fault of the handler's, and any peer can do it as often as it likes.
+        """
         connection = self._life.open.get(id(request))
         name = visible(str(client_address)) if connection is None else self._name(connection)
+        error = sys.exception()
+        # As an error of its own, where that was encrypted.
+        heard = isinstance(error, ConnectionError | TimeoutError) or is_of_tls(error)
+        if heard and has_gone(request):
+            logger.info("%s has gone: %s: %s", name, type(error).__name__, error)
+            return
         logger.exception("the handler raised; the connection from %s is closed", name)
 
     def _peer_name(self, connection: Connection) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import sys
@@ -18,6 +19,7 @@ if sys.platform == "linux":
 
 __all__ = [
     "credentials",
+    "has_gone",
     "limit_writing",
     "progress",
     "quiet_for",
@@ -126,6 +128,17 @@ def shut(request: Any, how: int) -> None:
         socket.socket.shutdown(request, how)
     else:
         request.shutdown(how)
+
+
+def has_gone(request: Any) -> bool:
+    """A connection is over on both sides, by a reset or by the kernel."""
+    try:
+        watch = select.poll()
+        watch.register(request, select.POLLIN)
+        return any(what & (select.POLLHUP | select.POLLERR) for _, what in watch.poll(0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        # Closed; a datagram; or a system without poll().
+        return False
 
 
 def reset_on_close(request: Any) -> None:

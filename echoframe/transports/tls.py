@@ -22,7 +22,7 @@ from .tcp import Tcp
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Tls", "TlsFacts", "TlsStream", "explain", "facts_of", "secure"]
+__all__ = ["Tls", "TlsFacts", "TlsStream", "explain", "facts_of", "is_of_tls", "secure"]
 
 
 class Tls(Tcp):
@@ -284,6 +284,11 @@ def _refusal(address: Address, error: ssl.SSLError) -> EchoframeError:
     elif getattr(error, "verify_code", 0) in _UNKNOWN_CA:
         advice = "; if you trust it, name its file"
     return TlsError(sentence + advice, errno.EPROTO)
+
+
+def is_of_tls(error: BaseException | None) -> bool:
+    """It is one of the ssl module's, which need not have been imported."""
+    return type(error).__module__ == "ssl"
 
 
 def explain(error: BaseException, peer: str = "the peer") -> str:

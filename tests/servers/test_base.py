@@ -36,6 +36,7 @@ from ..helpers import (
     raw_connection,
     read_line,
     read_to_end,
+    reset,
     served,
 )
 
@@ -417,6 +418,32 @@ def test_a_handler_class_may_close_its_socket_itself(model: str, log: Log) -> No
     with running(answer, model) as up, raw_connection(up) as peer:
         assert read_to_end(peer) == b"bye"
     assert log.tracebacks == 0
+
+
+# Any stranger could fill the log with them.
+@with_handler_classes
+def test_a_peer_that_resets_costs_a_handler_class_no_traceback(model: str, log: Log) -> None:
+    def answer(request: socket.socket, client_address: Any, server: Server) -> None:
+        request.sendall(b"x")
+        request.recv(1)
+
+    with running(answer, model) as up:
+        peer = raw_connection(up)
+        assert peer.recv(1) == b"x"
+        reset(peer)
+        log.expect(" has gone: ConnectionResetError: ")
+    assert log.tracebacks == 0
+
+
+@with_handler_classes
+def test_a_connection_error_that_is_not_the_peers_is_a_traceback(model: str, log: Log) -> None:
+    def answer(request: socket.socket, client_address: Any, server: Server) -> None:
+        raise ConnectionRefusedError("the data base is down")
+
+    with running(answer, model) as up, raw_connection(up) as peer:
+        assert read_to_end(peer) == b""
+        log.expect("ConnectionRefusedError: the data base is down")
+    assert log.tracebacks == 1
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
