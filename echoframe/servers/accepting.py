@@ -284,7 +284,7 @@ class Accepting(Tending):
         life.open[id(request)] = connection
         if self.max_per_peer:
             self._count_in(connection)
-        if self.write_timeout:
+        if self.write_timeout and not self._parks_messages:
             # Who waits in send() is not looked at, nor who has something to read meanwhile.
             limit_writing(request, self.write_timeout, self._looks)
         if self.keeps_time:
@@ -297,6 +297,9 @@ class Accepting(Tending):
             self._name(connection)
             self._log_accepted(connection)
         return connection
+
+    # Conversations of messages wait where somebody polls, and looks at those who send.
+    _parks_messages = False
 
     @property
     def _looks(self) -> bool:

@@ -40,8 +40,6 @@ _QUIET = struct.Struct("=44xI4xI")
 # The same, tcpi_bytes_acked and tcpi_bytes_received, which a kernel may be too old for.
 _COUNTS = struct.Struct("=120xQQ")
 
-# So many times write_timeout, the kernel ends a connection that is looked at by itself.
-LATER = 1.5
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # The requests behind these names are in no module of every Python we run on.
@@ -147,21 +145,21 @@ def reset_on_close(request: Any) -> None:
 
 
 def limit_writing(request: Any, seconds: float, looks: bool) -> None:
-    """Have the kernel end a connection whose peer takes nothing for so long.
+    """Have send() fail where a peer takes nothing for so long, on a socket that blocks.
 
-    send() fails then with ETIMEDOUT, and the peer hears nothing of it. Who `looks` what
-    became of it when send() gives up, with EAGAIN, is faster, and can tell the peer. Others
-    would have to know that a part may be gone by then, so only on a Unix socket, where there
-    is nothing else, send() gives up for them too, after up to twice the time. Harmless for
-    what is no socket.
+    Who `looks` what became of it has it give up, with EAGAIN, and can tell the peer. Others
+    would have to know that a part may be gone by then: for them the kernel ends a TCP
+    connection with ETIMEDOUT, of which the peer hears nothing, and only on a Unix socket, where
+    there is nothing else, send() gives up, after up to twice the time. Harmless for what is
+    no socket.
     """
     try:
-        tcp = _USER_TIMEOUT is not None and request.family != getattr(socket, "AF_UNIX", None)
-        if looks or not tcp:
+        unix = request.family == getattr(socket, "AF_UNIX", None)
+        if looks or unix or _USER_TIMEOUT is None:
             request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
-        if tcp:
-            later = max(int(seconds * (LATER if looks else 1) * 1000), 1)
-            request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, later)
+        else:
+            millis = max(int(seconds * 1000), 1)
+            request.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, millis)
     except (OSError, AttributeError):
         # A datagram, or something of the program's own.
         pass

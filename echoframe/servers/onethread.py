@@ -29,6 +29,7 @@ class OneThreadServer(Server):
     # That thread looks at the deadlines itself.
     keeps_time = False
     batch = 128
+    _parks_messages = True
     # As many as there are descriptors, and known when the server is made.
     max_connections = 0
 
