@@ -198,8 +198,8 @@ def idle_cpu(on: Stage) -> str:
             ask(peer, b"hello")
         time.sleep(0.2)
         before = up.cpu()
-        time.sleep(on.count(2, 1))
-        busy = (up.cpu() - before) / on.count(2, 1)
+        time.sleep(2)
+        busy = (up.cpu() - before) / 2
         need(busy < 0.01, f"it used {busy:.1%} of a core")
         return f"{busy:.1%}"
 
