@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import time
+from pathlib import Path
 
 from ..helpers import reset
 from .peers import (
@@ -13,17 +14,21 @@ from .peers import (
     all_at_once,
     ask,
     crowd,
+    hears,
     milliseconds,
+    over_tls,
     read_line,
     read_to_end,
     seconds_to_serve,
     serves_again,
+    stay,
 )
-from .scenario import Failed, need, scenario, until
+from .scenario import Absent, Failed, need, only_on, scenario, until
 from .stage import Stage
-from .subject import Held, Up
+from .subject import SUBJECTS, Held, Up
 
 MIB = 1 << 20
+FEW = 4
 
 # As the table of models in the README says of it.
 ALONE = {"single": "it serves one at a time"}
@@ -59,16 +64,24 @@ def warm(up: Up, on: Stage) -> None:
                 ask(peer, b"hello")
 
 
-def left_at_rest(up: Up, before: Held) -> None:
-    # Each process may have made a few for itself when its first client came.
-    most = before.descriptors + 8 * before.processes
-    until(lambda: up.held().descriptors <= most, 5, "descriptors of peers who left are open")
+def few_threads(on: Stage) -> tuple[str, ...]:
+    """The flags with which pools soon have all of their threads, and each worker a client."""
+    workers = ("--workers", "2") if on.name == "prefork" else ()
+    return (*workers, "--threads", str(FEW)) if on.name in ("pool", "prefork") else ()
+
+
+def given_back(up: Up, on: Stage, before: Held) -> str:
+    """Errors: Failed when it has more than before, but for a little memory."""
+    # Threads of a pool are started when there is something to do, and stay.
+    grown = up.gives_back(before, threads=FEW * before.processes if few_threads(on) else 0)
+    need(grown < 5 * MIB, f"its memory grew by {mib(grown)}")
+    return mib(grown)
 
 
 @scenario(but=ALONE)
 def silent_and_dripping(on: Stage) -> str:
     """200 silent peers and 50 who say a byte at a time: a healthy one is answered in < 100 ms"""
-    with on.serve() as up, crowd(up, 200), crowd(up, 50) as dripping:
+    with on.serve() as up, crowd(up, 200) as silent, crowd(up, 50) as dripping:
         # Behind all of them.
         seconds_to_serve(up)
         worst = 0.0
@@ -77,38 +90,42 @@ def silent_and_dripping(on: Stage) -> str:
                 peer.send(b"x")
             worst = max(worst, seconds_to_serve(up))
         need(worst < 0.1, f"it took up to {milliseconds(worst)}")
+        stay([*silent, *dripping])
         return f"slowest {milliseconds(worst)}"
 
 
 @scenario(deadline=60)
 def connects_and_closes(on: Stage) -> str:
-    """5,000 connects that are closed at once: all is given back, a healthy one is answered"""
-    with on.serve() as up:
+    """5,000 connects that are closed at once: nothing is left of them, memory < 5 MiB"""
+    with on.serve(*few_threads(on)) as up:
         warm(up, on)
         before = up.at_rest()
         for _ in range(on.count(5000, 500)):
             up.connect().close()
         took = serves_again(up, on.patience)
-        left_at_rest(up, before)
-        return f"answered after {took}"
+        return f"answered after {took}, grew by {given_back(up, on, before)}"
 
 
 @scenario(deadline=60)
 def resets_in_messages(on: Stage) -> str:
-    """1,000 resets in the middle of a message: all is given back, a healthy one is answered"""
-    with on.serve() as up:
+    """1,000 resets in the middle of a message: nothing is left of them, memory < 5 MiB"""
+    with on.serve(*few_threads(on)) as up:
         warm(up, on)
         before = up.at_rest()
-        for _ in range(on.count(1000, 100)):
+        for _ in range(on.count(1000, 500)):
             peer = up.connect()
             peer.send(b"half a mess")
             reset(peer)
         took = serves_again(up, on.patience)
-        left_at_rest(up, before)
-        return f"answered after {took}"
+        return f"answered after {took}, grew by {given_back(up, on, before)}"
 
 
-@scenario()
+OF_ITS_OWN = "the process of each connection has descriptors of its own"
+
+
+@scenario(
+    but={"TCPServer": ALONE["single"], **ALONE, "fork": OF_ITS_OWN, "ForkingTCPServer": OF_ITS_OWN}
+)
 def out_of_descriptors(on: Stage) -> str:
     """300 connections at a limit of 64 descriptors: CPU < 20 %, nobody inside lost, over in 1 s"""
     with on.serve(shell='ulimit -n 64; exec "$@"') as up:
@@ -133,39 +150,54 @@ def out_of_descriptors(on: Stage) -> str:
         return f"{len(ready)} inside, CPU {busy:.0%}, served after {serves_again(up)}"
 
 
-@scenario()
+# KiB: of a thread, and of address space for all that a process has.
+STACK, ROOM = 8192, 700_000
+THREADED = ("thread", "pool", "prefork", "ThreadingTCPServer")
+
+
+@scenario(but=only_on(THREADED, SUBJECTS, "no thread of it is for one connection"))
 def out_of_memory(on: Stage) -> str:
-    """300 connections without memory for so many threads: nobody is lost who was answered once"""
-    with on.serve(shell='ulimit -v 700000; exec "$@"') as up:
+    """300 at work without memory for so many threads: nobody is lost who was answered once"""
+    words = (*workers_of(on), "--threads", "300") if few_threads(on) else ()
+    with on.serve(*words, shell=f'ulimit -s {STACK}; ulimit -v {ROOM}; exec "$@"') as up:
         seconds_to_serve(up)
-        with crowd(up, 300, HELLO) as peers:
-            time.sleep(0.7 if on.forks else 0.3)
-            ready, _, _ = select.select(peers, [], [], 0)
-            inside = [peer for peer in ready if _said(peer) == HELLO]
+        with crowd(up, 300, b"wait 20\n") as peers:
+            said = [_said(peer) for peer in peers]
+            if not any(0 <= _room_left(pid) < 2 * STACK for pid in up.pids()):
+                raise Absent("it never came to the limit")
+            threads = up.held().threads
+            inside = [peer for peer, line in zip(peers, said, strict=True) if line == b"wait 20\n"]
             need(inside, "nobody was answered")
             for peer in inside:
                 got = ask(peer, b"again")
                 need(got == b"again", f"somebody inside was lost, and told {got!r}")
-        lost = len(ready) - len(inside)
-        return f"{len(inside)} inside, {lost} turned away, served after {_serves_soon(up, 3)}"
+        lost = len(peers) - len(inside)
+        figure = f"{len(inside)} inside with {threads} threads, {lost} turned away"
+        return f"{figure}, served after {_serves_soon(up, 3)}"
+
+
+def _room_left(pid: int) -> int:
+    """KiB that a process had still when it had the most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return ROOM - int(status.partition("VmPeak:")[2].split()[0])
 
 
 def _said(peer: socket.socket) -> bytes:
     try:
         return read_line(peer)
-    except ConnectionError:
+    except OSError:
         return b""
 
 
 def _feed(peer: socket.socket, piece: bytes, size: int, stuck: float = 1.0) -> int:
-    """Send so many bytes and read nothing; give what was taken until it stood still."""
+    """Send this until it is so many bytes, and read nothing; give what was taken."""
     peer.setblocking(False)
     poller = select.poll()
     poller.register(peer, select.POLLOUT)
     taken = 0
     while taken < size:
         try:
-            taken += peer.send(piece)
+            taken += peer.send(memoryview(piece)[taken % len(piece) :])
         except BlockingIOError:
             if not poller.poll(stuck * 1000):
                 break
@@ -174,44 +206,58 @@ def _feed(peer: socket.socket, piece: bytes, size: int, stuck: float = 1.0) -> i
     return taken
 
 
+# The reply to "size 1048576".
+LARGE = b"x" * MIB + b"\n"
+
+
 @scenario()
 def never_reads(on: Stage) -> str:
-    """A peer sends 256 MiB and never reads: memory grows by < 8 MiB"""
+    """A peer sends 256 MiB and reads late: memory grows by < 8 MiB, and every reply comes"""
     with on.serve() as up, up.connect(buffer=4096) as deaf:
         ask(deaf, b"hello")
         before = up.held().memory
-        taken = _feed(deaf, b"x" * 65535 + b"\n", 256 * MIB)
+        line = b"x" * 65535 + b"\n"
+        taken = _feed(deaf, line, 256 * MIB)
         figure = grown(up, before, 8 * MIB)
+        stay([deaf])
         if not on.one_at_a_time:
             seconds_to_serve(up)
-        return f"grew by {figure}, took {mib(taken)}"
+        # It reads after all, whatever was whole.
+        deaf.settimeout(on.patience)
+        hears(deaf, line, taken // len(line) * len(line))
+        return f"grew by {figure}, took {mib(taken)}, then told it all"
 
 
 @scenario()
 def asks_and_never_reads(on: Stage) -> str:
-    """A peer asks for 256 MiB of replies and never reads: memory grows by < 8 MiB"""
+    """A peer asks for 64 MiB and reads late: memory grows by < 8 MiB, and every reply comes"""
     with on.serve() as up, up.connect(buffer=4096) as deaf:
         ask(deaf, b"hello")
         before = up.held().memory
-        deaf.sendall(b"size 1048576\n" * 256)
+        deaf.sendall(b"size 1048576\n" * 64)
         time.sleep(0.5)
         figure = grown(up, before, 8 * MIB)
+        stay([deaf])
         if not on.one_at_a_time:
             seconds_to_serve(up)
-        return f"grew by {figure}"
+        hears(deaf, LARGE, 64 * len(LARGE))
+        return f"grew by {figure}, then told it all"
 
 
 @scenario(but=ALONE)
 def many_never_read(on: Stage) -> str:
-    """40 peers ask for 8 MiB each and never read: < 2 MiB for each (4, with its process)"""
+    """40 ask for 4 MiB each and read late: each costs < 2 MiB (4 with a process), and hears all"""
     with on.serve() as up:
         warm(up, on)
         before = up.at_rest().memory
-        with crowd(up, 40, b"size 1048576\n" * 8, buffer=4096):
+        with crowd(up, 40, b"size 1048576\n" * 4, buffer=4096) as deaf:
             time.sleep(0.5)
             figure = grown(up, before, 40 * (4 if on.forks else 2) * MIB)
             took = serves_again(up)
-        return f"grew by {figure}, served after {took}"
+            stay(deaf)
+            for peer in deaf:
+                hears(peer, LARGE, 4 * len(LARGE))
+        return f"grew by {figure}, served after {took}, then told all"
 
 
 @scenario()
@@ -253,13 +299,13 @@ def much_goes_through(on: Stage) -> str:
 
 # Bytes for each of those who have said half a message: a thread has a stack, a process all.
 PER_PEER = {
-    "thread": 64 << 10,
+    "thread": 48 << 10,
     "fork": 4 << 20,
     "pool": 16 << 10,
     "prefork": 16 << 10,
     "loop": 8 << 10,
     "aio": 16 << 10,
-    "ThreadingTCPServer": 64 << 10,
+    "ThreadingTCPServer": 48 << 10,
     "ForkingTCPServer": 4 << 20,
 }
 
@@ -268,15 +314,14 @@ PER_PEER = {
 def half_messages(on: Stage) -> str:
     """10,000 (on loop and aio; else 1,000) half messages: bounded memory, a healthy one < 1 s"""
     most = 10_000 if on.name in ("loop", "aio") else 1000
-    count = min(on.count(most, most // 20), most)
+    count = on.count(most, most // 10)
     with on.serve(*connections(on, count + 100)) as up:
         warm(up, on)
         before = up.at_rest().memory
         with crowd(up, count, b"half of ") as peers:
             # Who is not inside has not been answered by then.
             need(_all_inside(up, peers, on), f"{count:,} were not let in")
-            # What comes with the first thousand, and not with each, is not counted.
-            each = max(up.held().memory - before - MIB, 0) / count
+            each = max(up.held().memory - before, 0) / count
             need(
                 each < PER_PEER[on.name],
                 f"each of {count:,} costs {each / 1024:,.1f} KiB",
@@ -425,21 +470,17 @@ def denied_host(on: Stage) -> str:
 @scenario(but=ALONE)
 def silent_at_tls(on: Stage) -> str:
     """20 peers connect over TLS and never shake hands: a healthy one is served within 1 s"""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with on.serve(place="tls://127.0.0.1:0") as up, crowd(up, 20):
+    with on.serve(place="tls://127.0.0.1:0") as up, crowd(up, 20) as silent:
         time.sleep(0.1)
         began = time.monotonic()
         try:
-            with context.wrap_socket(up.connect()) as peer:
+            with over_tls(up.connect()) as peer:
                 need(ask(peer, b"hello") == b"hello", "a healthy one was not answered")
         except OSError as error:
             raise Failed(f"a healthy one was not served: {error}") from None
         took = time.monotonic() - began
         need(took < 1, f"it took {milliseconds(took)}")
+        stay(silent)
         return milliseconds(took)
 
 

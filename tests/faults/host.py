@@ -87,7 +87,8 @@ def handler_dies(on: Stage) -> str:
                 need(got == b"", f"somebody was told {got!r}")
             if on.forks:
                 seconds_to_serve(up)
-        return f"served in {serves_again(up, 5)}"
+        # Workers that fail again and again are replaced after 5 s, and then have to start.
+        return f"served in {serves_again(up, 7)}"
 
 
 @scenario(but=ONE_PROCESS)
@@ -198,8 +199,8 @@ def idle_cpu(on: Stage) -> str:
             ask(peer, b"hello")
         time.sleep(0.2)
         before = up.cpu()
-        time.sleep(on.count(2, 1))
-        busy = (up.cpu() - before) / on.count(2, 1)
+        time.sleep(2)
+        busy = (up.cpu() - before) / 2
         need(busy < 0.01, f"it used {busy:.1%} of a core")
         return f"{busy:.1%}"
 

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import select
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..helpers import read_line, read_to_end, reset
 from .scenario import Failed, need
@@ -21,14 +22,17 @@ __all__ = [
     "all_at_once",
     "ask",
     "crowd",
+    "hears",
     "hung_up",
     "load",
     "milliseconds",
+    "over_tls",
     "read_line",
     "read_to_end",
     "reset",
     "seconds_to_serve",
     "serves_again",
+    "stay",
 ]
 
 HELLO = b"hello\n"
@@ -44,6 +48,14 @@ def ask(peer: socket.socket, message: bytes) -> bytes:
             break
         got += more
     return got.rstrip(b"\n")
+
+
+def over_tls(sock: socket.socket) -> ssl.SSLSocket:
+    """Shake hands with whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock)
 
 
 def milliseconds(seconds: float) -> str:
@@ -72,6 +84,8 @@ def serves_again(up: Up, within: float = 1.0) -> str:
 @contextlib.contextmanager
 def crowd(up: Up, count: int, say: bytes = b"", buffer: int = 0) -> Iterator[list[socket.socket]]:
     """Come with so many, one right behind the other, and each says this once it is let in.
+
+    `buffer` makes what they can receive small, and what the kernel keeps for them.
 
     Who finds the door closed comes again, for a tenth of a second; then all the others stay
     where they are, and knock no more than the kernel does.
@@ -108,6 +122,8 @@ def _set_out(up: Up, buffer: int = 0) -> socket.socket:
     try:
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            # The kernel makes room for some segments at the other end, and loopback has large ones.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         sock.setblocking(False)
         result = sock.connect_ex(up.where)
         if result not in (0, errno.EINPROGRESS):
@@ -160,6 +176,32 @@ def all_at_once(up: Up, count: int) -> float:
         for sock in peers.values():
             sock.close()
     return time.monotonic() - began
+
+
+def stay(peers: Sequence[socket.socket]) -> None:
+    """Errors: Failed when the server has hung up on one of them."""
+    poller = select.poll()
+    for peer in peers:
+        poller.register(peer, select.POLLRDHUP)
+    gone = len(poller.poll(0))
+    need(not gone, f"the server hung up on {gone} of {len(peers)}")
+
+
+def hears(peer: socket.socket, whole: bytes, size: int) -> None:
+    """Read so many bytes, which are this again and again. Errors: Failed when they are not."""
+    got = 0
+    while got < size:
+        try:
+            data = peer.recv(min(size - got, 1 << 18))
+        except OSError as error:
+            raise Failed(f"when it read, after {got:,} of {size:,} bytes: {error}") from None
+        need(data, f"it was hung up on after {got:,} of {size:,} bytes")
+        place = got % len(whole)
+        expected = whole[place : place + len(data)]
+        while len(expected) < len(data):
+            expected += whole[: len(data) - len(expected)]
+        need(data == expected, f"a byte was wrong behind {got:,}")
+        got += len(data)
 
 
 def hung_up(peer: socket.socket, within: float) -> float:

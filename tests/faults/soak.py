@@ -7,13 +7,13 @@ import threading
 import time
 
 from ..helpers import reset
+from .crowds import few_threads, given_back
 from .peers import ask, read_to_end, seconds_to_serve
-from .scenario import need, scenario, until
+from .scenario import need, scenario
 from .stage import Stage
 from .subject import Up
 
-MOST = 5 << 20
-COUNTS = {"fork": 10_000, "prefork": 10_000, "aio": 20_000, "single": 20_000}
+COUNTS = dict.fromkeys(("fork", "ForkingTCPServer"), 10_000)
 THREADS = 4
 
 
@@ -50,7 +50,9 @@ def _visits(up: Up, count: int) -> None:
         except Exception as error:
             wrong.append(error)
 
-    threads = [threading.Thread(target=come, args=[number], daemon=True) for number in range(4)]
+    threads = [
+        threading.Thread(target=come, args=[number], daemon=True) for number in range(THREADS)
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -65,32 +67,15 @@ def _visits(up: Up, count: int) -> None:
 
 @scenario(deadline=600)
 def soak(on: Stage) -> str:
-    """100,000 connections (--soak; else a twentieth): everything is given back, memory < 5 MiB"""
+    """100,000 connections (--soak; a twentieth else; of forks a tenth): nothing left, < 5 MiB"""
     count = COUNTS.get(on.name, 100_000)
-    if on.name == "ForkingTCPServer":
-        count = COUNTS["fork"]
     if not on.whole:
         count //= on.count(20, 400)
-    words = ("--threads", "4") if on.name in ("pool", "prefork") else ()
-    with on.serve(*words) as up:
-        # Threads of a pool are started when there is something to do, and stay.
+    with on.serve(*few_threads(on)) as up:
         _visits(up, max(count // 10, 200))
         seconds_to_serve(up)
         time.sleep(0.2)
         before = up.at_rest()
         _visits(up, count)
-        most = before.threads + (4 * before.processes if words else 0)
-
-        def given_back() -> bool:
-            now = up.held()
-            return (
-                now.processes <= before.processes
-                and now.threads <= most
-                and now.descriptors <= before.descriptors
-                and now.zombies == 0
-            )
-
-        until(given_back, 10, "descriptors, threads, children or zombies are left", 0.05)
-        grown = up.held().memory - before.memory
-        need(grown < MOST, f"its memory grew by {grown / (1 << 20):.1f} MiB")
-        return f"{count:,}: nothing left, memory grew by {max(grown, 0) / (1 << 20):.1f} MiB"
+        grown = given_back(up, on, before)
+        return f"{count:,}: nothing left, memory grew by {grown}"

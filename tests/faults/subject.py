@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,15 +138,46 @@ class Up:
                 continue
 
     def at_rest(self) -> Held:
-        """What it has when nothing of it comes or goes any more."""
+        """What it has when nothing comes or goes, nor waits for a moment whether it is needed."""
         last = [self.held()]
 
         def same() -> Held | None:
             before, last[0] = last[0], self.held()
             return last[0] if last[0][:4] == before[:4] else None
 
-        found = until(same, self.patience, "its processes, threads and descriptors never rest", 0.1)
+        found = until(same, self.patience, "its processes, threads and descriptors never rest", 0.6)
         assert isinstance(found, Held)
+        return found
+
+    def gives_back(self, before: Held, threads: int = 0) -> int:
+        """Wait until it has no more than before, but for so many threads.
+
+        Gives by how much its memory has grown. Errors: Failed when something else is left.
+        """
+        most = before._replace(threads=before.threads + threads, zombies=0)
+
+        def left() -> list[str]:
+            has = zip(Held._fields[:-1], self.held(), most, strict=False)
+            return [f"{now - then} {name}" for name, now, then in has if now > then]
+
+        end = time.monotonic() + self.patience
+        while more := left():
+            need(time.monotonic() < end, f"{', '.join(more)} are left")
+            time.sleep(0.05)
+        return self.held().memory - before.memory
+
+    def in_kernel(self) -> Counter[int]:
+        """By the port of a peer (tcp): the bytes sent to it that it has not read."""
+        found: Counter[int] = Counter()
+        port = f"{self.address.port:04X}"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, queues, *_ = line.split()
+            here, there = local[-4:], remote[-4:]
+            to_send, to_read = queues.split(":")
+            if here == port:
+                found[int(there, 16)] += int(to_send, 16)
+            elif there == port:
+                found[int(here, 16)] += int(to_read, 16)
         return found
 
     def cpu(self) -> float:
