@@ -667,8 +667,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         connection = self._life.open.get(id(request))
         name = visible(str(client_address)) if connection is None else self._name(connection)
         error = sys.exception()
-        # As an error of its own, where that was encrypted.
-        heard = isinstance(error, ConnectionError | TimeoutError) or is_of_tls(error)
+        # A handler of messages has nothing to do with the socket. As an error of its own,
+        # where that is encrypted.
+        heard = self.protocol is None and (
+            isinstance(error, ConnectionError | TimeoutError) or is_of_tls(error)
+        )
         if heard and has_gone(request):
             logger.info("%s has gone: %s: %s", name, type(error).__name__, error)
             return
