@@ -210,7 +210,7 @@ def _read_file(path: str, options: Sequence[Option]) -> dict[str, Choice]:
         option = names.get(key.replace("-", "_"))
         if option is None:
             if isinstance(raw, dict):
-                hint = near(key, ["serve"], before="the table ")
+                hint = "did you mean [serve]? " if near(key, ["serve"]) else ""
                 raise UsageError(
                     f"{path}: unknown table {key!r}; {hint}options stand at the top or in [serve]"
                 )

@@ -310,7 +310,7 @@ def run(given: Any) -> int:
             sentence = in_flags(str(error), {**FLAGS, **said})
             # A setting's sentence begins with its name.
             name, _, rest = sentence.partition(" ")
-            if name in SETTINGS and name in said:
+            if name in said and name in (*SETTINGS, "inner"):
                 sentence = f"{said[name]} {rest}"
             raise UsageError(sentence) from None
         except Interrupted:

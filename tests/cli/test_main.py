@@ -108,6 +108,7 @@ WRONG = [
         ["serve", "--ready-fd", "1000000"],
         ["--ready-fd: descriptor 1000000 is not open; open it for the server, as in --ready-fd 3"],
     ),
+    (["serve", "-m", "prefork", "--inner", "fork"], ["--inner is what runs in each worker"]),
     (["serve", "--ready-fd", "-1"], ["--ready-fd", "not open"]),
     (["serve", "--ready-fd", "x"], ["--ready-fd: takes a descriptor's number, not 'x'"]),
     (

@@ -261,7 +261,7 @@ def test_levels(given: list[str], level: str) -> None:
 WRONG_FILES = [
     ("max_conections = 5", ["'max_conections'", "max_connections"]),
     ("[serve]\nmax-conections = 5", ["'max-conections'", "max_connections"]),
-    ("[serv]\nuser = 5", ["table 'serv'; did you mean the table serve?"]),
+    ("[serv]\nuser = 5", ["table 'serv'; did you mean [serve]? options stand"]),
     ("[other]\nport = 5", ["table 'other'; options stand at the top or in [serve]"]),
     ("serve = 5", ["[serve]"]),
     ("port = 5\n[serve]\nport = 6", ["port", "twice"]),
