@@ -13,11 +13,11 @@ __all__ = ["checked_seconds", "milliseconds"]
 LONGEST_TIMEOUT = 86400.0
 
 
-def checked_seconds(timeout: float) -> float:
-    """Give a timeout that can be kept. Errors: SettingError for any other."""
+def checked_seconds(timeout: float, name: str = "timeout") -> float:
+    """Give a timeout that can be kept. Errors: SettingError for any other, by that name."""
     if not (0 < timeout <= LONGEST_TIMEOUT):
         raise SettingError(
-            f"timeout={timeout!r}: seconds, more than 0 and at most {LONGEST_TIMEOUT:,.0f}"
+            f"{name}={timeout!r}: seconds, more than 0 and at most {LONGEST_TIMEOUT:,.0f}"
         )
     return float(timeout)
 

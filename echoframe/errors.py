@@ -93,11 +93,17 @@ class TimedOut(_SystemSentence, TimeoutError):
     """The deadline passed first."""
 
 
-def suggest(unknown: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: near misses, then what is known."""
+def suggest(unknown: str, known: Iterable[str], most: int | None = None) -> str:
+    """The end of a sentence about an unknown name: near misses, then what is known.
+
+    Of more than `most` only so many are told, the nearest first.
+    """
     from difflib import get_close_matches
 
     names = sorted(known)
     near = get_close_matches(unknown, names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+    if most is not None and len(names) > most:
+        told = get_close_matches(unknown, names, n=most, cutoff=0.0)
+        return f"{hint}known: {', '.join(told)} and {len(names) - len(told):,} more"
     return f"{hint}known: {', '.join(names) or 'none'}"

@@ -135,6 +135,7 @@ def _help() -> str:
     lines += [
         "",
         "Each command tells its flags: echoframe serve --help",
+        "Bad clients, to try a server with: python3 -m echoframe.testing.bad_clients --help",
         "echoframe --version tells the version.",
     ]
     return "\n".join(lines)

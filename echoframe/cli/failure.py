@@ -48,9 +48,9 @@ def in_flags(sentence: str, flags: Mapping[str, str] = FLAGS) -> str:
     )
 
 
-def near(unknown: str, known: Iterable[str]) -> str:
-    """A question that names what may have been meant, or nothing."""
+def near(unknown: str, known: Iterable[str], cutoff: float = 0.6, before: str = "") -> str:
+    """A question that names what may have been meant, or nothing; `before` begins each name."""
     from difflib import get_close_matches
 
-    found = get_close_matches(unknown, list(known), n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(found)}? " if found else ""
+    found = get_close_matches(unknown, list(known), n=2, cutoff=cutoff)
+    return f"did you mean {' or '.join(before + name for name in found)}? " if found else ""

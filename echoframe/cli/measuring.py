@@ -218,6 +218,9 @@ def _load(path: str, flag: str) -> Callable[..., Any]:
         raise UsageError(f"{flag}: takes module:function, not {path!r}")
     try:
         found = registry.resolve(path)
+    except SettingError:
+        # It is there, and nothing that can be called.
+        raise UsageError(f"{flag}: {path} is no function") from None
     except EchoframeError as error:
         module, _, name = path.partition(":")
         if isinstance(getattr(sys.modules.get(module), name, None), str):

@@ -18,6 +18,14 @@ __all__ = ["COUNT", "FILE", "FLAG", "LIST", "SWITCH", "VALUE", "VARIABLE", "Choi
 # What an option takes: a value, several, nothing, or nothing several times.
 VALUE, LIST, SWITCH, COUNT = "value", "list", "switch", "count"
 
+# All variables begin so; this one names the file.
+_PREFIX = "ECHOFRAME_"
+CONFIG = f"{_PREFIX}CONFIG"
+
+# As near to a variable's name is a slip of the finger, but not a variable that something
+# else has made, such as a Kubernetes service that is called echoframe too (_SERVICE_PORT).
+_NEAR = 0.75
+
 # Where a value came from, the higher the more it counts.
 FILE, VARIABLE, FLAG = 1, 2, 3
 
@@ -39,8 +47,10 @@ class Option(NamedTuple):
     aliases: tuple[str, ...] = ()
     # A word by itself and not a flag.
     positional: bool = False
-    # In a file a number would mean something else.
-    quoted: bool = False
+    # What it takes in a file that is not written as a text.
+    takes: str = "text or a number"
+    # In a file a number would mean something else: how it is written instead.
+    quoted: str = ""
 
     @property
     def flags(self) -> list[str]:
@@ -83,10 +93,11 @@ def choose(
 
     Errors: UsageError, with the place where the value stands.
     """
+    _check_names(variables, options)
     found = _read_file(file, options) if file else {}
     for option in options:
         for name in (option.name, *option.aliases):
-            variable = f"ECHOFRAME_{name.upper()}"
+            variable = f"{_PREFIX}{name.upper()}"
             # Empty is how many tools write "not set".
             if variables.get(variable):
                 text: Any = variables[variable]
@@ -106,6 +117,18 @@ def choose(
     }
 
 
+def _check_names(variables: Mapping[str, str], options: Sequence[Option]) -> None:
+    """Errors: UsageError for a variable whose name is nearly one of ours."""
+    known = {name.upper() for option in options for name in (option.name, *option.aliases)}
+    known.add(CONFIG.removeprefix(_PREFIX))
+    for variable, text in variables.items():
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or name in known or not text:
+            continue
+        if hint := near(name, known, _NEAR, _PREFIX):
+            raise UsageError(f"unknown variable {variable!r}; {hint}see echoframe serve --help")
+
+
 def _value(option: Option, choice: Choice) -> Any:
     raw = choice.value
     try:
@@ -113,10 +136,11 @@ def _value(option: Option, choice: Choice) -> Any:
             return _switched(option, raw)
         if option.kind == LIST:
             texts = raw if isinstance(raw, list) else [raw]
-            return [option.read(_text(text)) for text in texts]
+            return [option.read(_text(text, option.takes)) for text in texts]
         if option.quoted and not isinstance(raw, str):
-            raise SettingError(f"takes a text in quotes, not {_shown(raw)}")
-        return option.read(_text(raw))
+            example = f'{option.name} = "{option.quoted}"'
+            raise SettingError(f"takes a text in quotes, as in {example}, not {_shown(raw)}")
+        return option.read(_text(raw, option.takes))
     except (SettingError, AddressError) as error:
         sentence = str(error).removeprefix(f"{option.name} ")
         raise UsageError(f"{choice.where}: {sentence}") from None
@@ -136,7 +160,7 @@ def _switched(option: Option, raw: Any) -> int:
     raise SettingError(f"takes true or false, not {_shown(raw)}")
 
 
-def _text(raw: Any) -> str:
+def _text(raw: Any, takes: str) -> str:
     if isinstance(raw, str):
         return raw
     if isinstance(raw, int | float) and not isinstance(raw, bool):
@@ -145,10 +169,13 @@ def _text(raw: Any) -> str:
         except ValueError:
             # Said below: it has more digits than Python writes.
             pass
-    raise SettingError(f"takes text or a number, not {_shown(raw)}")
+    raise SettingError(f"takes {takes}, not {_shown(raw)}")
 
 
 def _shown(raw: Any) -> str:
+    if isinstance(raw, bool):
+        # As TOML writes it.
+        return str(raw).lower()
     try:
         return repr(raw)
     except ValueError:
@@ -164,7 +191,10 @@ def _read_file(path: str, options: Sequence[Option]) -> dict[str, Choice]:
         with open(path, "rb") as file:
             tables: dict[str, Any] = tomllib.load(file)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror or error}; give --config (or {CONFIG}) "
+            "another file, or none"
+        ) from None
     # Not only TOMLDecodeError: there are numbers that Python does not read, and paths
     # that no system takes.
     except ValueError as error:
@@ -179,6 +209,11 @@ def _read_file(path: str, options: Sequence[Option]) -> dict[str, Choice]:
     for key, raw in [*tables.items(), *own.items()]:
         option = names.get(key.replace("-", "_"))
         if option is None:
+            if isinstance(raw, dict):
+                hint = "did you mean [serve]? " if near(key, ["serve"]) else ""
+                raise UsageError(
+                    f"{path}: unknown table {key!r}; {hint}options stand at the top or in [serve]"
+                )
             hint = near(key.replace("-", "_"), names)
             raise UsageError(f"{path}: unknown key {key!r}; {hint}see echoframe serve --help")
         if option.name in found:

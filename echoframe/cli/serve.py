@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..address import DEFAULT_HOST, DEFAULT_PORT, Address
-from ..errors import AddressError, EchoframeError, ListenError, SettingError
+from ..errors import AddressError, EchoframeError, ListenError, SettingError, suggest
 from ..framing import make_framing
 from ..handlers import registry
 from ..servers import MODELS, SETTINGS, PreforkServer, Server, Setting, model_class
@@ -26,7 +26,7 @@ from ..transports.certificates import ServerTls
 from .early import Interrupted, signals
 from .failure import FLAGS, CannotStart, UsageError, in_flags, near
 from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
-from .options import COUNT, FLAG, LIST, SWITCH, VALUE, Choice, Option, choose
+from .options import CONFIG, COUNT, FLAG, LIST, SWITCH, VALUE, Choice, Option, choose
 from .parsing import Parser, read_int, read_number
 
 __all__ = ["EXAMPLE", "OPTIONS", "parser", "run"]
@@ -94,12 +94,28 @@ def _read_descriptor(text: str) -> int:
     try:
         os.fstat(number)
     except (OSError, OverflowError):
-        raise SettingError(f"descriptor {number} is not open") from None
+        raise SettingError(
+            f"descriptor {number} is not open; open it for the server, as in --ready-fd 3 3>FILE"
+        ) from None
     return number
 
 
+def _read_inner(text: str) -> type[Server]:
+    if text not in MODELS:
+        known = [name for name, kind in MODELS.items() if not kind.forks]
+        raise SettingError(f"unknown model {text!r}; {suggest(text, known)}")
+    # For those that start processes prefork has a sentence.
+    return MODELS[text]
+
+
 def _read_user(text: str) -> str:
-    find_user(text)
+    try:
+        find_user(text)
+    except SettingError:
+        hint = "; --group is for the group" if ":" in text else ""
+        raise SettingError(
+            f"takes a name or a number, and no user is named {text!r}{hint}"
+        ) from None
     return text
 
 
@@ -129,6 +145,7 @@ def _setting(setting: Setting) -> Option:
         unit.upper(),
         letter="w" if setting.name == "workers" else "",
         aliases=setting.aliases,
+        takes="a number",
     )
 
 
@@ -159,7 +176,13 @@ OPTIONS = [
         positional=True,
     ),
     Option("host", f"where to listen; '' is every interface ({DEFAULT_HOST})", _read_host, "HOST"),
-    Option("port", f"0 lets the kernel choose ({DEFAULT_PORT})", _read_port, "PORT"),
+    Option(
+        "port",
+        f"0 lets the kernel choose ({DEFAULT_PORT})",
+        _read_port,
+        "PORT",
+        takes="a number",
+    ),
     Option(
         "bind",
         "instead of --host and --port, and more than once for several: HOST:PORT, "
@@ -180,7 +203,7 @@ OPTIONS = [
         "inner",
         "what runs in each worker: any model that does not start processes itself "
         f"({PreforkServer.inner}; model prefork only)",
-        model_class,
+        _read_inner,
         "MODEL",
     ),
     Option(
@@ -197,7 +220,7 @@ OPTIONS = [
         "FRAMING",
     ),
     Option(
-        "unix_mode", "permissions of a socket file, as in 660", _read_mode, "OCTAL", quoted=True
+        "unix_mode", "permissions of a socket file, as in 660", _read_mode, "OCTAL", quoted="660"
     ),
     Option(
         "tls_cert",
@@ -239,6 +262,7 @@ OPTIONS = [
         "then close it",
         _read_descriptor,
         "N",
+        takes="a number",
     ),
     Option(
         "takeover",
@@ -270,20 +294,25 @@ def parser() -> Parser:
 
 def run(given: Any) -> int:
     """Serve until a signal, and give the exit code."""
-    file = given.config or os.environ.get("ECHOFRAME_CONFIG") or None
+    file = given.config or os.environ.get(CONFIG) or None
     chosen = choose(OPTIONS, given, os.environ, file)
     values = {name: choice.value for name, choice in chosen.items()}
     level, log_messages = _loudness(chosen)
     colour = wants_colour(values.get("color", "auto"))
     with log_to_stderr(level, values.get("log_format", "text"), colour):
+        # The name under which each was said: a flag, a variable or a key.
+        said = {name: choice.where for name, choice in chosen.items()}
         try:
-            who = _identity(values)
+            who = _identity(values, said)
             handler = _handler(chosen.get("handler"))
-            server = _server(handler, _places(chosen), values, log_messages, who)
+            server = _server(handler, _places(chosen), values, said, log_messages, who)
         except SettingError as error:
-            # By the name under which each was said: a flag, a variable or a key.
-            said = {name: choice.where for name, choice in chosen.items()}
-            raise UsageError(in_flags(str(error), {**FLAGS, **said})) from None
+            sentence = in_flags(str(error), {**FLAGS, **said})
+            # A setting's sentence begins with its name.
+            name, _, rest = sentence.partition(" ")
+            if name in said and name in (*SETTINGS, "inner"):
+                sentence = f"{said[name]} {rest}"
+            raise UsageError(sentence) from None
         except Interrupted:
             return 0
         if isinstance(server, PreforkServer):
@@ -300,8 +329,9 @@ def run(given: Any) -> int:
                     told.tell()
                 else:
                     server.settled = told.tell
-                on = f", on {server.runs_on}" if server.runs_on else ""
-                logger.info("Try it%s: %s", on, _try_it(server, values.get("framing")))
+                if server.runs_on:
+                    logger.info("Running on %s", server.runs_on)
+                logger.info("Try it: %s", _try_it(server, values.get("framing")))
                 report = server.run()
             # What is over can no longer be stopped.
             signals.stop = _nothing
@@ -341,11 +371,13 @@ def _nothing() -> None:
     pass
 
 
-def _identity(values: dict[str, Any]) -> Identity | None:
+def _identity(values: dict[str, Any], said: dict[str, str]) -> Identity | None:
     """Whom the server will be; None is whoever started it."""
     if "user" not in values:
         if "group" in values:
-            raise UsageError("--group is the group of --user, which is not given; add --user NAME")
+            raise UsageError(
+                f"{said['group']} is the group of --user, which is not given; add --user NAME"
+            )
         return None
     who = identity(values["user"], values.get("group"))
     try:
@@ -428,6 +460,7 @@ def _server(
     handler: Any,
     places: list[Address],
     values: dict[str, Any],
+    said: dict[str, str],
     log_messages: bool,
     who: Identity | None,
 ) -> Server:
@@ -445,38 +478,42 @@ def _server(
         if setting is not None and not (hasattr(model, name) or hasattr(inside, name)):
             flag = "--inner" if inner else "--model"
             raise UsageError(
-                f"{setting.flag} is for the model {setting.model}, not for {inside.model}; "
+                f"{said[name]} is for the model {setting.model}, not for {inside.model}; "
                 f"add {flag} {setting.model}"
             )
     if values.get("once"):
         if not hasattr(model, "once"):
             raise UsageError(
-                f"--once is for the model single, which has one conversation at a time, not for "
-                f"{model.model}; add --model single"
+                f"{said['once']} is for the model single, which has one conversation at a time, "
+                f"not for {model.model}; add --model single"
             )
         keywords["once"] = True
     for name in ("inner", "reuse_port"):
         if values.get(name):
             if not hasattr(model, name):
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is for the workers of the model prefork, not for "
+                    f"{said[name]} is for the workers of the model prefork, not for "
                     f"{model.model}; add --model prefork"
                 )
             keywords[name] = values[name]
     if values.get("max_requests_jitter") and not values.get("max_requests"):
         raise UsageError(
-            "--max-requests-jitter is added to --max-requests, which is not given; add "
+            f"{said['max_requests_jitter']} is added to --max-requests, which is not given; add "
             "--max-requests CONNECTIONS"
         )
     schemes = {place.scheme for place in places}
     if "framing" in values and "udp" in schemes:
-        raise UsageError("--framing has no meaning for udp://, where a datagram is a message")
+        raise UsageError(
+            f"{said['framing']} has no meaning for udp://, where a datagram is a message"
+        )
     if "unix_mode" in values and "unix" not in schemes:
-        raise UsageError("--unix-mode is for socket files; no address begins with unix://")
+        raise UsageError(f"{said['unix_mode']} is for socket files; no address begins with unix://")
     if who is not None and ("unix" in schemes or "takeover" in values):
         keywords["unix_owner"] = (who.uid, who.gid)
     if "port_file" in values and schemes == {"unix"}:
-        raise UsageError("--port-file needs an address that has a port, which unix:// has not")
+        raise UsageError(
+            f"{said['port_file']} needs an address that has a port, which unix:// has not"
+        )
     try:
         if "port_file" in values:
             _check_port_file(values["port_file"], who)

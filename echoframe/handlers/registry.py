@@ -20,6 +20,9 @@ __all__ = ["ENTRY_POINTS", "HandlerSpec", "Protocol", "Registry", "summary"]
 # Other packages register handlers under this name in their metadata.
 ENTRY_POINTS = "echoframe.handlers"
 
+# A module may hold hundreds of names; more than so many make no sentence.
+MOST_NAMES = 8
+
 # What may stand where a handler is wanted: a name, "module:attribute", a Handler
 # subclass, a function of one message, or a Protocol.
 HandlerSpec = Any
@@ -230,10 +233,11 @@ class Registry:
     def resolve(self, handler: HandlerSpec) -> Any:
         """Give what a name stands for; anything but a name is given back.
 
-        What a "module:attribute" leads to may be anything, such as a socketserver
-        handler class, which has no protocol.
+        What a "module:attribute" leads to may be anything that can be called, such as
+        a socketserver handler class, which has no protocol.
 
-        Errors: UnknownHandler, with what is known and the near misses.
+        Errors: UnknownHandler, with what is known and the near misses; SettingError for
+        what can be no handler at all.
         """
         if not isinstance(handler, str):
             return handler
@@ -241,7 +245,14 @@ class Registry:
         if handler in protocols:
             return protocols[handler]
         if ":" in handler:
-            return self.resolve(_load(handler))
+            found = self.resolve(_load(handler))
+            # An object of a Handler class has a sentence of its own, of Protocol.of().
+            if not (callable(found) or isinstance(found, Protocol | Handler)):
+                raise SettingError(
+                    f"{handler!r} is of type {type(found).__name__!r} and not a handler: name a "
+                    "function of one message, or a Handler subclass"
+                )
+            return found
         for entry_point in _entry_points():
             if entry_point.name == handler:
                 try:
@@ -318,7 +329,7 @@ def _load(path: str) -> Any:
         except AttributeError:
             names = [name for name in dir(found) if not name.startswith("_")]
             raise UnknownHandler(
-                f"{module_name!r} has no {attribute!r}; {suggest(part, names)}"
+                f"{module_name!r} has no {attribute!r}; {suggest(part, names, MOST_NAMES)}"
             ) from None
     return found
 

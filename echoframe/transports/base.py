@@ -169,6 +169,7 @@ _ADVICE = {
     errno.EPERM: "needs a permission that this user lacks",
     errno.EADDRNOTAVAIL: "is not an address of this machine",
     errno.EAFNOSUPPORT: "is of a kind that this machine does not support",
+    errno.ENOENT: "is in a folder that does not exist; make it, or choose another path",
 }
 
 

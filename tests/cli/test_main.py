@@ -28,6 +28,7 @@ def test_help_has_an_example_for_each_command(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     for name in COMMANDS:
         assert f"echoframe {name}" in out
+    assert "echoframe.testing.bad_clients" in out
 
 
 def test_no_command_prints_the_help_and_is_a_usage_error(
@@ -66,8 +67,14 @@ WRONG = [
     (["serve", "echo", "more"], ["'more'"]),
     (["serve", "ecoh"], ["'ecoh'", "did you mean 'echo'"]),
     (["serve", "nosuch_module:x"], ["'nosuch_module'"]),
-    (["serve", "os:nosuch"], ["'nosuch'"]),
+    (["serve", "os:nosuch"], ["'nosuch'", " more"]),
     (["serve", "os:sep"], ["'/'"]),
+    (["serve", "os:path"], ["'os:path' is of type 'module' and not a handler: name a function"]),
+    (["serve", "-m", "single", "--max-per-peer", "2"], ["--max-per-peer means nothing to"]),
+    (
+        ["serve", "-m", "prefork", "--inner", "foo"],
+        ["--inner", "'foo'; known: aio, loop, pool, single, thread\n"],
+    ),
     (["serve", "-m", "thred"], ["'thred'", "did you mean 'thread'"]),
     (["serve", "-m", "thread", "--once"], ["--once", "single"]),
     (["serve", "--once"], ["--once", "single"]),
@@ -97,7 +104,11 @@ WRONG = [
     (["serve", "--unix-mode", "999", "-b", "unix:///x"], ["--unix-mode", "'999'"]),
     (["serve", "--unix-mode", "660"], ["--unix-mode", "unix://"]),
     (["serve", "--port-file", "x", "-b", "unix:///x"], ["--port-file", "unix://"]),
-    (["serve", "--ready-fd", "1000000"], ["--ready-fd", "not open"]),
+    (
+        ["serve", "--ready-fd", "1000000"],
+        ["--ready-fd: descriptor 1000000 is not open; open it for the server, as in --ready-fd 3"],
+    ),
+    (["serve", "-m", "prefork", "--inner", "fork"], ["--inner is what runs in each worker"]),
     (["serve", "--ready-fd", "-1"], ["--ready-fd", "not open"]),
     (["serve", "--ready-fd", "x"], ["--ready-fd: takes a descriptor's number, not 'x'"]),
     (

@@ -261,23 +261,31 @@ def test_levels(given: list[str], level: str) -> None:
 WRONG_FILES = [
     ("max_conections = 5", ["'max_conections'", "max_connections"]),
     ("[serve]\nmax-conections = 5", ["'max-conections'", "max_connections"]),
-    ("[srve]\nport = 5", ["'srve'"]),
+    ("[serv]\nuser = 5", ["table 'serv'; did you mean [serve]? options stand"]),
+    ("[other]\nport = 5", ["table 'other'; options stand at the top or in [serve]"]),
     ("serve = 5", ["[serve]"]),
     ("port = 5\n[serve]\nport = 6", ["port", "twice"]),
     ("timeout = 5\nidle_timeout = 6", ["idle_timeout", "twice"]),
     ("port = = 5", ["TOML", "line 1"]),
     ('port = "x"', ["port", "'x'"]),
-    ("port = true", ["port", "True"]),
+    ("port = true", ["port", "takes a number, not true"]),
     ("once = 2", ["once", "true or false"]),
     ("host = [1]", ["host"]),
     ("bind = []", ["bind"]),
-    ("bind = [true]", ["bind", "True"]),
+    ("bind = [true]", ["bind", "not true"]),
     ("max_connections = 0", ["max_connections", "between 1"]),
+    ("max_connections = true", ["max_connections: takes a number, not true"]),
+    ("threads = 4", ["echo.toml: threads is for the model pool, not for thread; add --model pool"]),
+    ("once = true", ["echo.toml: once is for the model single"]),
+    (
+        "model = 'single'\nmax-per-peer = 4",
+        ["echo.toml: max-per-peer means nothing to the model 'single'"],
+    ),
     ("idle_timeout = nan", ["idle_timeout", "nan"]),
     # 0o660 is 432, and 660 would be 0o1224.
-    ("unix_mode = 0o660\nbind='unix:///x'", ["unix_mode", "in quotes"]),
+    ("unix_mode = 0o660\nbind='unix:///x'", ['in quotes, as in unix_mode = "660", not 432']),
     ('model = "thred"', ["model", "'thread'"]),
-    ('user = "no such one"', ["user", "nobody is 'no such one'"]),
+    ('user = "no such one"', ["user", "no user is named 'no such one'"]),
     ("x = " + "[" * 5000, ["TOML"]),
 ]
 
@@ -302,7 +310,11 @@ def test_a_wrong_file_is_one_sentence_that_names_it(
 
 def test_no_file_and_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    for name, said in (("nosuch.toml", "No such file"), ("bytes.toml", "TOML"), ("", "directory")):
+    for name, said in (
+        ("nosuch.toml", "or directory; give --config (or ECHOFRAME_CONFIG) another"),
+        ("bytes.toml", "TOML"),
+        ("", "directory"),
+    ):
         assert main(["serve", "--config", str(tmp_path / name)]) == 2
         err = capsys.readouterr().err
         assert str(tmp_path / name) in err
@@ -328,6 +340,50 @@ def test_a_wrong_variable_is_named(
     err = capsys.readouterr().err
     assert err.startswith(f"echoframe: ECHOFRAME_{option.name.upper()}: ")
     assert err.count("\n") == 1
+
+
+def test_a_setting_that_a_model_has_not_is_named_as_the_variable_that_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_THREADS", "4")
+    assert main(["serve"]) == 2
+    sentence = "ECHOFRAME_THREADS is for the model pool, not for thread; add --model pool"
+    assert capsys.readouterr().err == f"echoframe: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("ECHOFRAME_MAX_CONECTIONS", "ECHOFRAME_MAX_CONNECTIONS"),
+        ("ECHOFRAME_CONFG", "ECHOFRAME_CONFIG"),
+        ("ECHOFRAME_GRACEFULL_TIMEOUT", "ECHOFRAME_GRACEFUL_TIMEOUT"),
+    ],
+)
+def test_a_variable_that_is_nearly_one_of_ours_is_refused(
+    variable: str,
+    meant: str,
+    outcome: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, "5")
+    assert main(["serve"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"echoframe: unknown variable {variable!r}; did you mean {meant}")
+    assert err.count("\n") == 1
+    assert outcome == []
+
+
+def test_variables_of_others_do_not_matter(
+    outcome: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A Kubernetes service named echoframe makes the last ones.
+    for name in ("HOME", "VERSION", "PORT_7007_TCP", "SERVICE_HOST", "SERVICE_PORT"):
+        monkeypatch.setenv(f"ECHOFRAME_{name}", "5")
+    # Empty is not set.
+    monkeypatch.setenv("ECHOFRAME_BIDN", "")
+    assert main(["serve"]) == 0
+    assert len(outcome) == 1
 
 
 def test_a_wrong_variable_that_is_overruled_does_not_matter(

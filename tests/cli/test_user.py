@@ -208,9 +208,18 @@ def test_a_folder_that_is_roots_alone_is_noticed_before_it_serves(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--user", "no such one"], 2, "--user: takes a name or a number, and nobody is 'no"),
+        (
+            ["--user", "no such one"],
+            2,
+            "--user: takes a name or a number, and no user is named 'no",
+        ),
+        (["--user", "a:b"], 2, "no user is named 'a:b'; --group is for the group"),
         (["--user", "root", "--group", "no such one"], 2, "--group: takes a name or a number, and"),
-        (["--user", "4294967295"], 2, "--user: takes a name or a number, and nobody is '42949"),
+        (
+            ["--user", "4294967295"],
+            2,
+            "--user: takes a name or a number, and no user is named '42949",
+        ),
         (["--user", "-1"], 2, "--user"),
         (["--group", "0"], 2, "--group is the group of --user, which is not given; add --user"),
         (["--user", "123456789"], 2, "user 123456789 has no name on this machine, and so no group"),

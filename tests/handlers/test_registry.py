@@ -359,8 +359,17 @@ def test_a_module_that_tidies_up_the_search_path_does_no_harm(folder: Path) -> N
 
 def test_what_a_module_holds_may_still_be_no_handler(folder: Path) -> None:
     (folder / "own_handlers.py").write_text(OWN)
-    with pytest.raises(SettingError, match="5 is not a handler"):
+    with pytest.raises(SettingError, match="'own_handlers:number' is of type 'int' and not a "):
         registry.find("own_handlers:number")
+
+
+def test_of_a_module_with_many_names_the_nearest_are_told(folder: Path) -> None:
+    (folder / "crowded.py").write_text("".join(f"name_{number} = 1\n" for number in range(50)))
+    with pytest.raises(UnknownHandler) as caught:
+        registry.find("crowded:name_49x")
+    told = str(caught.value).partition("known: ")[2].removesuffix(" and 42 more").split(", ")
+    assert len(told) == 8
+    assert told[0] == "name_49"
 
 
 # ----------------------------------------------------------------- entry points

@@ -200,7 +200,7 @@ def test_a_port_for_root_is_a_sentence() -> None:
         (errno.EACCES, "tcp://h:8080", "tcp://h:8080 needs a permission that this user lacks"),
         (errno.EACCES, "unix:///x", "unix:///x needs a permission that this user lacks"),
         (errno.EPERM, "unix:///x", "unix:///x needs a permission that this user lacks"),
-        (errno.ENOENT, "unix:///x", "cannot listen at unix:///x: No such file or directory"),
+        (errno.EROFS, "unix:///x", "cannot listen at unix:///x: Read-only file system"),
     ],
 )
 def test_advice_fits_the_address(number: int, place: str, sentence: str) -> None:

@@ -118,7 +118,9 @@ def test_a_link_is_refused_even_if_it_leads_to_a_stale_socket(place: str) -> Non
 def test_a_path_without_its_folder_is_a_sentence(place: str) -> None:
     with pytest.raises(ListenError) as caught:
         bind(Address.parse("unix://no/x.sock"), ListenOptions())
-    assert str(caught.value) == "cannot listen at unix://no/x.sock: No such file or directory"
+    assert str(caught.value) == (
+        "unix://no/x.sock is in a folder that does not exist; make it, or choose another path"
+    )
     Path("file").write_text("")
     with pytest.raises(ListenError, match=r"cannot listen at unix://file/x.sock: Not a directory"):
         bind(Address.parse("unix://file/x.sock"), ListenOptions())

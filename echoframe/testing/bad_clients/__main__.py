@@ -7,10 +7,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
-from ...errors import AddressError, EchoframeError, SettingError
+from ...errors import AddressError, EchoframeError, SettingError, suggest
 from .healthy import Healthy
 from .visits import ZOO, Visit, visits
 
@@ -20,11 +20,20 @@ COMMAND = "python -m echoframe.testing.bad_clients"
 
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
+# Keywords of the library at which its sentences begin, and which are flags here.
+_KEYWORDS = re.compile(r"(?:many|mib|pace|seconds|within|tls)\b")
+
+
+class _Parser(argparse.ArgumentParser):
+    # argparse would print all its flags before the one sentence.
+    def error(self, message: str) -> NoReturn:
+        raise SettingError(f"{message.removeprefix('argument ')}; see --help")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Let the zoo loose, print what came of it, and give the exit code."""
-    given = _parser().parse_args(argv)
     try:
+        given = _parsed(argv)
         if given.list:
             _print_zoo(given.json)
             return 0
@@ -45,8 +54,35 @@ def main(argv: list[str] | None = None) -> int:
         return 141
 
 
+def _parsed(argv: list[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    given, unknown = parser.parse_known_args(argv)
+    for word in unknown:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            known = suggest(flag, parser._option_string_actions)
+            raise SettingError(f"unknown flag {flag!r}; {known}")
+        parser.error(f"one word too many: {word!r}")
+    return given
+
+
+def _number(unit: str, whole: bool = False) -> Callable[[str], int | float]:
+    def read(text: str) -> int | float:
+        # As it is written, so that sentences about it say the same.
+        for kind in (int,) if whole else (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                pass
+        raise argparse.ArgumentTypeError(
+            f"takes a {'whole ' if whole else ''}number of {unit}, not {text!r}"
+        )
+
+    return read
+
+
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=COMMAND,
         description="Let bad clients loose on a server, and see whether a healthy one is served "
         "meanwhile and afterwards.",
@@ -57,20 +93,21 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
+    seconds, crowd = _number("seconds"), _number("connections", whole=True)
     add("address", nargs="?", metavar="ADDRESS", help="HOST:PORT, tcp://, tls://, unix://, udp://")
     add("--list", action="store_true", help="tell what animals there are, and visit nobody")
     add("--only", metavar="NAME", action="append", help="release this one; may be repeated")
     said = r"what the healthy client says, as it stands; \r, \n, \xNN are read (hello\n)"
     add("--say", metavar="TEXT", help=said)
-    add("--expect", metavar="TEXT", help="what must be in the reply (any byte will do)")
+    add("--expect", metavar="TEXT", help="what must be in the reply (as before the animals)")
     add("--only-connect", action="store_true", help="the healthy client expects no reply")
-    add("--within", metavar="SECONDS", type=float, help="in which it must be served (5)")
+    add("--within", metavar="SECONDS", type=seconds, help="in which it must be served (5)")
     add("--after-only", action="store_true", help="it does not ask while an animal is there")
     add("--tls-ca", metavar="FILE", help="verify the server; otherwise nobody is verified")
-    add("--many", metavar="N", type=int, help="connections of a crowd, at most 100,000 (200)")
-    add("--seconds", metavar="SECONDS", type=float, help="an animal is at work, at most (10)")
-    add("--pace", metavar="SECONDS", type=float, help="between the bytes of those who dawdle (1)")
-    add("--mib", metavar="N", type=float, help="MiB that one of them sends, at most (64)")
+    add("--many", metavar="N", type=crowd, help="connections of a crowd, at most 100,000 (200)")
+    add("--seconds", metavar="SECONDS", type=seconds, help="an animal is at work, at most (10)")
+    add("--pace", metavar="SECONDS", type=seconds, help="between the bytes of those who dawdle (1)")
+    add("--mib", metavar="N", type=_number("MiB"), help="MiB that one of them sends, at most (64)")
     add("--json", action="store_true", help="print an object")
     add(
         "--yes-it-is-my-server",
@@ -156,6 +193,9 @@ def _bytes(text: str) -> bytes:
 
 def _complain(error: EchoframeError, code: int, before: str = "") -> int:
     sentence = str(error).replace("yes_it_is_my_server=True", "--yes-it-is-my-server")
+    if keyword := _KEYWORDS.match(sentence):
+        flag = "--tls-ca" if keyword[0] == "tls" else f"--{keyword[0]}"
+        sentence = flag + sentence[keyword.end() :]
     print(f"{COMMAND}: {before}{sentence}", file=sys.stderr)
     return code
 

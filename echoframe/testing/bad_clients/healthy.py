@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, NamedTuple
 
 from ...address import Address
 from ...client import Client
 from ...deadlines import checked_seconds
-from ...errors import ConnectionEnded, SettingError, TimedOut
+from ...errors import ConnectionEnded, EchoframeError, SettingError, TimedOut
 
 __all__ = ["Healthy"]
 
@@ -16,12 +17,16 @@ __all__ = ["Healthy"]
 # twice as many, and so on: a server that is merely behind gets no storm of these.
 ASKS_AGAIN = 0.05
 
+# So much of what was heard is told.
+TOLD = 40
+
 
 class Served(NamedTuple):
-    """How a healthy client was served: in how many seconds, and by whom."""
+    """How a healthy client was served: in how many seconds, by whom, and what it was told."""
 
     seconds: float
     peer: Address
+    heard: bytes
 
 
 class Healthy(NamedTuple):
@@ -31,7 +36,8 @@ class Healthy(NamedTuple):
     """
 
     say: bytes = b"hello\n"
-    # What must be found in what comes back; b"" is any byte.
+    # What must be found in what comes back; b"" is any byte, or, in a visit, what came back
+    # before the first animal if that was twice the same.
     expect: bytes = b""
     # It connects (and shakes hands) and expects nothing more.
     only_connect: bool = False
@@ -42,7 +48,7 @@ class Healthy(NamedTuple):
 
     def check(self, address: Address) -> None:
         """Errors: SettingError for what cannot work with this address."""
-        checked_seconds(self.within)
+        checked_seconds(self.within, "within")
         if not self.say and not self.only_connect:
             raise SettingError("a healthy client has to say something, or to connect only")
         if self.tls is not False and address.scheme != "tls":
@@ -50,25 +56,28 @@ class Healthy(NamedTuple):
         if self.only_connect and address.scheme == "udp":
             raise SettingError(f"{address} knows no connections; say what its server answers")
 
-    def ask(self, address: Address, context: Any = None) -> Served:
-        """Be served, and tell how.
+    def ask(self, address: Address, context: Any = None, usual: bytes = b"") -> Served:
+        """Be served, and tell how. `usual` is how the reply has to begin, if that is known.
 
         Errors: an EchoframeError that says why it was not served.
         """
         begun = time.monotonic()
         deadline = begun + self.within
+        heard = b""
         tls = {} if context is None else {"tls": context}
         with Client(address, framing="raw", timeout=self.within, **tls) as client:
             if not self.only_connect:
-                self._talk(client, deadline)
-            return Served(time.monotonic() - begun, client.peer)
+                heard = self._talk(client, deadline, usual)
+            return Served(time.monotonic() - begun, client.peer, heard)
 
-    def _talk(self, client: Client, deadline: float) -> None:
+    def _talk(self, client: Client, deadline: float, usual: bytes) -> bytes:
         heard = b""
         often = client.address.scheme == "udp"
         said = False
         pause = ASKS_AGAIN
-        while not self.answered(heard):
+        while not (self.answered(heard) and _begins(heard, usual)):
+            if usual and not _begins(usual, heard):
+                raise EchoframeError(f"it was told {_told(heard)} instead of {_told(usual)}")
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimedOut(f"no reply within {self.within:g} s{_after(heard)}")
@@ -84,6 +93,7 @@ class Healthy(NamedTuple):
                 raise ConnectionEnded(
                     f"the server hung up without a reply{_after(heard)}"
                 ) from None
+        return heard
 
     def answered(self, heard: bytes) -> bool:
         """What was heard is the reply."""
@@ -91,4 +101,24 @@ class Healthy(NamedTuple):
 
 
 def _after(heard: bytes) -> str:
-    return f", but for {heard[:40]!r}" if heard else ""
+    return f", but for {_told(heard)}" if heard else ""
+
+
+def common(first: bytes, second: bytes) -> bytes:
+    """What every reply begins with, after these two; b"" is anything."""
+    # They may have come in pieces, of which only the first is known.
+    short, long = sorted((first, second), key=len)
+    return short if _begins(long, short) else b""
+
+
+def _told(heard: bytes) -> str:
+    return f"{heard[:TOLD]!r}{'...' if len(heard) > TOLD else ''}"
+
+
+def _begins(reply: bytes, start: bytes) -> bool:
+    return _plain(reply).startswith(_plain(start))
+
+
+def _plain(reply: bytes) -> bytes:
+    # The time of day and the number of a visitor differ each time.
+    return re.sub(rb"[0-9]+", b"0", reply)

@@ -24,7 +24,7 @@ from ...transports import transport_of
 from ...transports.base import connect_error, look_up
 from ...transports.certificates import client_context
 from ...transports.tls import TlsStream, secure
-from .healthy import Healthy
+from .healthy import Healthy, common
 
 __all__ = ["Fault", "Leash", "Peer"]
 
@@ -211,7 +211,12 @@ class Leash:
         self._transport = transport_of(address)
         # A name may stand for several addresses: the one that serves. Asked rightly, since
         # whoever only looks in there is an animal already.
-        peer = healthy.ask(address, self.context).peer
+        first = healthy.ask(address, self.context)
+        peer = first.peer
+        # What the healthy client has to be told from now on.
+        self.usual = b""
+        if not healthy.expect:
+            self.usual = common(first.heard, healthy.ask(address, self.context).heard)
         if address.scheme == "unix":
             self._family: int = socket.AF_UNIX
             self._where: Any = address.sockaddr_un
@@ -232,6 +237,11 @@ class Leash:
     def left(self) -> float:
         """Seconds until the animal has to leave."""
         return max(self._deadline - time.monotonic(), 0.0)
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether it came with so many that they alone may fill a server."""
+        return len(self._peers) >= max(self.many // 4, 2)
 
     def times(self, count: int) -> Iterator[int]:
         """Count, as long as there is time."""

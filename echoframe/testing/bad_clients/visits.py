@@ -26,6 +26,8 @@ ZOO: dict[str, Animal] = {
 MOST = 100_000
 MOST_MIB = 4096
 
+MEANWHILE = "while it was there"
+
 
 class Visit(NamedTuple):
     """What came of an animal's visit."""
@@ -107,7 +109,7 @@ def visits(
     animals = [_found(name) for name in (ZOO.values() if names is None else names)]
     healthy = healthy or Healthy()
     healthy.check(place)
-    checked_seconds(seconds)
+    checked_seconds(seconds, "seconds")
     for name, value, most in (("many", many, MOST), ("mib", mib, MOST_MIB), ("pace", pace, 3600)):
         if not 0 < value <= most:
             raise SettingError(f"{name} must be more than 0 and at most {most:,}, not {value!r}")
@@ -158,7 +160,7 @@ def _visits(leash: Leash, animals: list[Animal], during: bool) -> Iterator[Visit
 
 def _trouble(leash: Leash) -> str | None:
     try:
-        leash.healthy.ask(leash.address, leash.context)
+        leash.healthy.ask(leash.address, leash.context, leash.usual)
     except EchoframeError as error:
         return str(error)
     return None
@@ -181,7 +183,7 @@ class _Round:
         try:
             work = self.animal.behaviour(leash)
             for _ in work:
-                if during and not self._is_served("while it was there"):
+                if during and not self._is_served(MEANWHILE):
                     break
         except Fault as fault:
             self.wrong.append(str(fault))
@@ -199,10 +201,14 @@ class _Round:
         return Visit(self.animal.name, verdict, said, len(self.took), slowest, seconds)
 
     def _is_served(self, when: str) -> bool:
+        leash = self.leash
         try:
-            served = self.leash.healthy.ask(self.leash.address, self.leash.context)
+            served = leash.healthy.ask(leash.address, leash.context, leash.usual)
             self.took.append(served.seconds)
         except EchoframeError as error:
-            self.wrong.append(f"{when}, a healthy client was not served: {error}")
+            hint = ""
+            if when == MEANWHILE and leash.is_crowd:
+                hint = " (so many may simply have filled it: lower --many)"
+            self.wrong.append(f"{when}, a healthy client was not served: {error}{hint}")
             return False
         return True
