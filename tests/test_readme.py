@@ -34,6 +34,8 @@ from echoframe.servers import SETTINGS, Server
 
 from .cli import programs
 from .cli.programs import PATIENCE, ROOT, Reader, serving, surroundings
+from .faults.scenario import SCENARIOS
+from .faults.tables import as_cell
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -418,3 +420,9 @@ def test_every_link_inside_leads_somewhere() -> None:
     links = re.findall(r"\]\(#([^)]+)\)", TEXT)
     assert len(links) > 10
     assert set(links) <= set(headings)
+
+
+def test_the_table_of_what_they_survive_has_a_row_for_each_scenario() -> None:
+    found = [row[0] for row in rows("scenario | echoframe | socketserver")]
+    assert found[-1] == "**survived**"
+    assert found[:-1] == [as_cell(one.title) for one in SCENARIOS.values()]

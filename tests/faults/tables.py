@@ -9,7 +9,7 @@ from .run import Result
 from .scenario import SCENARIOS
 from .subject import OURS, THEIRS
 
-__all__ = ["as_json", "as_markdown", "line", "summary"]
+__all__ = ["as_cell", "as_json", "as_markdown", "line", "summary"]
 
 SHORT = {"TCPServer": "TCP", "ThreadingTCPServer": "Threading", "ForkingTCPServer": "Forking"}
 
@@ -43,7 +43,7 @@ def as_markdown(results: Sequence[Result]) -> str:
     for name in dict.fromkeys(one.scenario for one in results):
         of_this = [one for one in results if one.scenario == name]
         cells = [_cell(of_this, side) for side in (OURS, THEIRS)]
-        rows.append(f"| {_escaped(SCENARIOS[name].title)} | {' | '.join(cells)} |")
+        rows.append(f"| {as_cell(SCENARIOS[name].title)} | {' | '.join(cells)} |")
     rows.append(f"| **survived** | {_sum(results, OURS)} | {_sum(results, THEIRS)} |")
     return "\n".join(rows)
 
@@ -63,5 +63,5 @@ def _sum(results: Sequence[Result], side: tuple[str, ...]) -> str:
     return ", ".join(one for one in counted if one.split()[0] in side)
 
 
-def _escaped(text: str) -> str:
+def as_cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
