@@ -74,6 +74,7 @@ def _inet(scheme: str, where: Any, deadline: float) -> list[str]:
     ours = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
     waiting: list[str] = []
     others: list[str] = []
+    port = f":{where[1]:04X} "
     for name in (table, table + "6"):
         try:
             file = open(f"{PROC}/net/{name}")  # noqa: SIM115  # closed below
@@ -85,10 +86,13 @@ def _inet(scheme: str, where: Any, deadline: float) -> list[str]:
             for line in file:
                 if time.monotonic() > deadline:
                     raise _TooLong
+                if port not in line:
+                    # There may be many thousands, of connections that are over.
+                    continue
                 # sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
                 fields = line.split()
-                theirs, port = fields[1].split(":")
-                if int(port, 16) == where[1] and _meet(ours, _packed(theirs)):
+                theirs, its_port = fields[1].split(":")
+                if int(its_port, 16) == where[1] and _meet(ours, _packed(theirs)):
                     (waiting if fields[3] == state else others).append(fields[9])
     # A connection may hold a port too, if nobody listens there.
     return [inode for inode in waiting or others if inode != "0"]
