@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -323,7 +324,7 @@ class Accepting(Tending):
     def _start_keeper(self) -> None:
         keeper = None
         try:
-            keeper = Keeper(self._keep, *self._overheard())
+            keeper = Keeper(self._keep, self._overheard())
             keeper.start()
         except (OSError, RuntimeError) as error:
             # No descriptor, no thread: the next connection tries again.
@@ -333,9 +334,9 @@ class Accepting(Tending):
         else:
             self._life.keeper = keeper
 
-    def _overheard(self) -> tuple[Any, ...]:
+    def _overheard(self) -> dict[int, Callable[[], object]]:
         """What the keeper listens to besides, and whom it tells. May be replaced."""
-        return ()
+        return {}
 
     def _keep(self) -> float | None:
         """What the keeper's thread does; in how many seconds to do it again."""

@@ -247,6 +247,10 @@ class _LoopWatch(Watch):
         loop = self.loop
         timer = None if pause is None else loop.call_later(pause, loop.stop)
         self._close_kept()
+        told = _told_of_signals() if self._keeps else -1
+        if told >= 0:
+            # uvloop puts its own there as it begins to run, and nothing when it ends.
+            loop.call_soon(_tell_of_signals, told)
         try:
             loop.run_forever()
         except BaseException:
@@ -255,6 +259,8 @@ class _LoopWatch(Watch):
         finally:
             if self._keeps:
                 self._kept = _two_descriptors()
+            if told >= 0:
+                _tell_of_signals(told)
             if timer is not None:
                 timer.cancel()
         if self._raised is not None:
@@ -321,6 +327,19 @@ class _LoopWatch(Watch):
         else:
             self._close_kept()
             self.loop.close()
+
+
+def _told_of_signals() -> int:
+    if threading.current_thread() is not threading.main_thread():
+        return -1
+    told = signal.set_wakeup_fd(-1)
+    if told >= 0:
+        _tell_of_signals(told)
+    return told
+
+
+def _tell_of_signals(number: int) -> None:
+    signal.set_wakeup_fd(number, warn_on_full_buffer=False)
 
 
 def _two_descriptors() -> list[int]:

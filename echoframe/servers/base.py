@@ -347,6 +347,19 @@ class Server(Lifecycle, socketserver.TCPServer):
     def request_queue_size(self, value: int) -> None:
         self.backlog = value
 
+    def _overheard(self) -> dict[int, Callable[[], object]]:
+        if not self.only_while_serving:
+            return {}
+        # The thread that polls is the one that talks. A signal that comes just before a
+        # handler waits for something wakes it from nothing, and that of the signal does not run.
+        return {self._life.wake.fileno(): self._hear_of_signals}
+
+    def _hear_of_signals(self) -> None:
+        said = self._life.wake.clear()
+        self._hear(said)
+        if self._life.runs and {signal.SIGINT, signal.SIGTERM}.intersection(said):
+            self.stop()
+
     def _adopt(self) -> None:
         super()._adopt()
         for listener in self.listeners:

@@ -88,6 +88,11 @@ class OneThreadServer(Server):
         if self._life.runs and self._life.keeper is None:
             self._start_keeper()
 
+    def _hear_of_signals(self) -> None:
+        super()._hear_of_signals()
+        # It was meant for the thread that serves, which has still to look up.
+        self._life.wake.set()
+
     def _keep(self) -> float | None:
         # The loop keeps the deadlines, but for this one: nothing but a signal gets
         # the main thread out of a handler that is deaf.

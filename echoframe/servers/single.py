@@ -11,7 +11,7 @@ Replaces      nothing
 
 from __future__ import annotations
 
-import signal
+from collections.abc import Callable
 from typing import Any
 
 from .base import Server
@@ -35,14 +35,12 @@ class SingleServer(Server):
             self.once = once
         super().__init__(*arguments, **keywords)
 
-    def _overheard(self) -> tuple[Any, ...]:
-        # The thread that polls is the one that talks. A signal that comes just before it
-        # waits for its peer wakes it from nothing, and its handler does not run.
-        # And a successor does not wait for the end of a conversation.
-        others = {self._life.wake.fileno(): self._hear_of_signals}
+    def _overheard(self) -> dict[int, Callable[[], object]]:
+        others = super()._overheard()
+        # A successor does not wait for the end of a conversation.
         if self._handover is not None:
             others[self._handover.fileno()] = self._handover.attend
-        return (others,)
+        return others
 
     def _keep(self) -> float | None:
         pause = super()._keep()
@@ -51,12 +49,6 @@ class SingleServer(Server):
             return pause
         handover.attend()
         return REST if pause is None else min(REST, pause)
-
-    def _hear_of_signals(self) -> None:
-        said = self._life.wake.clear()
-        self._hear(said)
-        if self._life.runs and {signal.SIGINT, signal.SIGTERM}.intersection(said):
-            self.stop()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:

@@ -570,6 +570,35 @@ def test_a_deaf_handler_does_not_hold_up_the_end(
         assert child.wait() == 0
 
 
+@pytest.mark.parametrize("model", ["single", "loop", "aio"])
+def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
+    model: str, notes: Notes, gate: Gate
+) -> None:
+    # One that comes just before a handler waits for something; here it is restarted instead.
+    def work(told: Notes) -> None:
+        def wait(message: bytes) -> bytes:
+            signal.siginterrupt(signal.SIGTERM, False)
+            threading.Thread(target=hear_again).start()
+            notes.write("begun")
+            os.read(gate._read, 1)
+            return b""
+
+        def hear_again() -> None:
+            eventually(lambda: server._life.draining)
+            signal.siginterrupt(signal.SIGTERM, True)
+
+        server = MODELS[model]("tcp://127.0.0.1:0", wait, drain_timeout=0.05, linger_timeout=0)
+        told.write(str(server.address))
+        told.write(server.run().cut)
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.notes.next() == "1"
+        assert child.wait() == 0
+
+
 @pytest.mark.parametrize("model", ["loop", "aio"])
 def test_who_is_deaf_to_a_signal_hears_the_next_one_a_while_later(model: str, notes: Notes) -> None:
     # Each of them must not bring the next one about: whoever is slow would come into
