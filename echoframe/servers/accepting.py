@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,8 @@ from .lazy import lazy
 from .life import Connection, Keeper
 from .rows import WANTED
 from .settings import read_settings
-from .tending import Tending
+from .strays import Stray
+from .tending import LOOK, Tending
 from .turnstile import Turnstile, barred, peer_key
 
 __all__ = ["Accepting"]
@@ -33,6 +35,8 @@ _close = socket.SocketType.close
 
 # Out of descriptors, memory or processes: so long until the next try.
 REST = 0.1
+# How often those are looked for whom a program has taken away.
+SOMETIMES = 1.0
 
 # What accept() says when this machine, or this listener, is at its end. Anything
 # else is about the one connection.
@@ -107,6 +111,8 @@ class Accepting(Tending):
             pause = _sooner(self._between(), poll_interval)
             if "_turnstile" in vars(self):
                 pause = _sooner(pause, self._turnstile.between(life.watch))
+            if life.strays:
+                pause = _sooner(pause, self._look_for_strays())
             resting = 0.0
             if life.rest_until or deadline is not None:
                 now = time.monotonic()
@@ -262,6 +268,7 @@ class Accepting(Tending):
     def _begin(self, connection: Connection) -> None:
         request, client_address = connection.request, connection.client_address
         self._life.beginning = connection
+        self._life.begins_in = threading.get_ident()
         try:
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
@@ -276,8 +283,40 @@ class Accepting(Tending):
             raise
         finally:
             self._life.beginning = None
-            if not connection.away:
+            if not (connection.away or self._went_astray(connection)):
                 self._release(connection)
+
+    def _went_astray(self, connection: Connection) -> bool:
+        """Where process_request() is the program's own, it may converse elsewhere by now."""
+        life, request = self._life, connection.request
+        try:
+            number = request.fileno()
+            if number < 0 or life.pid != os.getpid():
+                return False
+            stray = Stray(number)
+        except (OSError, AttributeError):
+            # Closed meanwhile, or a datagram.
+            return False
+        with life.lock:
+            if connection.away or life.open.pop(id(request), None) is not connection:
+                # Another thread has brought it to ours.
+                return connection.away
+            connection.request, connection.away = stray, True
+            life.open[id(stray)] = connection
+            life.strays.append(connection)
+        return True
+
+    def _look_for_strays(self) -> float:
+        """Release those that are over; in how many seconds to look again."""
+        life = self._life
+        now, short = time.monotonic(), life.draining or not life.rows.free
+        if short or now >= life.strays_due:
+            life.strays_due = now + SOMETIMES
+            for connection in life.strays.copy():
+                if connection.request.fileno() < 0:
+                    life.strays.remove(connection)
+                    self._release(connection)
+        return LOOK if life.draining or not life.rows.free else life.strays_due - now
 
     def _take(self, request: Any, client_address: Any) -> Connection:
         life = self._life
@@ -324,7 +363,7 @@ class Accepting(Tending):
     def _start_keeper(self) -> None:
         keeper = None
         try:
-            keeper = Keeper(self._keep, self._overheard())
+            keeper = Keeper(self._keep, self._spare, self._overheard())
             keeper.start()
         except (OSError, RuntimeError) as error:
             # No descriptor, no thread: the next connection tries again.
@@ -333,6 +372,26 @@ class Accepting(Tending):
             self._starve("watching deadlines", error)
         else:
             self._life.keeper = keeper
+
+    def _spare(self, keeper: Keeper | None) -> bool:
+        """Tell whether nobody needs a keeper; then the one that asks is let go."""
+        life = self._life
+        if life.open or life.serving is not None:
+            return False
+        if keeper is not None:
+            # In this order: whoever is accepted meanwhile is seen here, or finds none and
+            # starts another.
+            life.keeper = None if life.keeper is keeper else life.keeper
+            if life.open and life.keeper is None:
+                life.keeper = keeper
+                return False
+        return True
+
+    def _rest(self) -> None:
+        """Nobody serves any more. What was kept for that ends, unless somebody soon does."""
+        keeper = self._life.keeper
+        if keeper is not None:
+            keeper.wake.set()
 
     def _overheard(self) -> dict[int, Callable[[], object]]:
         """What the keeper listens to besides, and whom it tells. May be replaced."""
@@ -346,19 +405,31 @@ class Accepting(Tending):
         """The connection of a request that process_request() was given."""
         life = self._life
         beginning = life.beginning
-        if beginning is not None and beginning.request is request:
+        here = life.begins_in == threading.get_ident()
+        if beginning is not None and beginning.request is request and here:
             return beginning
-        connection = life.open.get(id(request))
-        if connection is None:
-            connection = beginning
+        with life.lock:
+            connection = life.open.get(id(request))
             if connection is None:
-                # A program that accepts by itself.
-                return self._take(request, client_address)
-            # A program that has wrapped its request.
-            del life.open[id(connection.request)]
-            connection.request = request
-            life.open[id(request)] = connection
-        return connection
+                connection = beginning if here else self._stray_of(request)
+                if connection is not None:
+                    # A program that has wrapped its request, or held it for a while.
+                    del life.open[id(connection.request)]
+                    connection.request = request
+                    life.open[id(request)] = connection
+            if connection is not None:
+                # The thread that accepted it is not to release it.
+                connection.away = connection.away or not here
+                return connection
+        # A program that accepts by itself.
+        return self._take(request, client_address)
+
+    def _stray_of(self, request: Any) -> Connection | None:
+        for connection in self._life.strays:
+            if connection.request.fileno() == request.fileno() >= 0:
+                self._life.strays.remove(connection)
+                return connection
+        return None
 
     def _release(self, connection: Connection) -> None:
         """Give the row and the permit back; called once, by the frame that ran it."""
@@ -405,6 +476,8 @@ class Accepting(Tending):
         life = self._life
         if life.rows.cells[WANTED] or (life.draining and not life.open):
             life.wake.set()
+        if life.serving is None and life.keeper is not None and not life.open:
+            life.keeper.wake.set()
         if logger.isEnabledFor(logging.INFO):
             self._log_closed()
 

@@ -347,6 +347,10 @@ class Server(Lifecycle, socketserver.TCPServer):
     def request_queue_size(self, value: int) -> None:
         self.backlog = value
 
+    def _ready_listener(self) -> None:
+        # Made here, and ready.
+        pass
+
     def _overheard(self) -> dict[int, Callable[[], object]]:
         if not self.only_while_serving:
             return {}

@@ -45,8 +45,11 @@ REHEARSALS = 16
 
 _OURS = (signal.SIGTERM, signal.SIGINT)
 
+# Another name may stand there later: a program's, or ours.
+_STANDARD = socketserver.ForkingMixIn
 
-class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
+
+class ForkingMixIn(Lifecycle, _STANDARD):
     """The standard mix-in, without its waits; for any socketserver server.
 
     `max_children` is the stdlib's name for max_connections, and is obeyed where a
@@ -60,7 +63,7 @@ class ForkingMixIn(Lifecycle, socketserver.ForkingMixIn):
 
     def _permits(self) -> int:
         defines = next(cls for cls in type(self).__mro__ if "max_children" in vars(cls))
-        if defines is not socketserver.ForkingMixIn or "max_children" in vars(self):
+        if defines is not _STANDARD or "max_children" in vars(self):
             return self.max_children
         return self.max_connections
 

@@ -28,6 +28,8 @@ logger = logging.getLogger("echoframe.server")
 
 # So long (seconds) a thread is given to hear what is meant for it.
 OVERHEARS = 0.05
+# A keeper that nobody needs ends after this (seconds).
+KEEP = 0.5
 
 
 class Report(NamedTuple):
@@ -79,6 +81,8 @@ class Connection:
     ordered = 0
     # Bytes that came before the handler class was let loose on it.
     greeted = 0
+    # Its handshake is over.
+    shaken = False
     # As what its peer is counted, where the number from one is limited.
     key: Any = None
     # A second signal came upon it.
@@ -185,9 +189,13 @@ class Life:
         # Deadlines of conversations that somebody polls, as a heap.
         self.alarms: list[Alarm] = []
         self.door = Door()
-        # Accepted, and about to begin; the one that is beginning now.
+        # Accepted, and about to begin; the one that is beginning now, and in which thread.
         self.taken: deque[Connection] = deque()
         self.beginning: Connection | None = None
+        self.begins_in: int | None = None
+        # Those that a program has taken away, and when they are looked at next.
+        self.strays: list[Connection] = []
+        self.strays_due = 0.0
         # Given to processes, and still to be entered among the children.
         self.begun: deque[Connection] = deque()
         # Held by whoever closes the server.
@@ -229,13 +237,16 @@ class Keeper(threading.Thread):
     def __init__(
         self,
         tend: Callable[[], float | None],
-        others: Mapping[int, Callable[[], object]] | None = None,
+        spare: Callable[[Keeper | None], bool],
+        others: Mapping[int, Callable[[], object]],
     ) -> None:
         super().__init__(name="echoframe-keeper", daemon=True)
         self.wake = Wake()
+        # Whether nobody needs it; with itself as what is asked, whether it is let go.
+        self._spare = spare
         # Descriptors that are somebody else's, who may be busy; what is not heard there
         # is heard here, by calling these.
-        self._others = others or {}
+        self._others = others
         # Nothing to do until somebody wakes it.
         self.asleep = False
         self._tend = tend
@@ -260,7 +271,13 @@ class Keeper(threading.Thread):
                 pause = 1.0
             if pause is not None:
                 self.asleep = False
-            for number, _ in watch.poll(None if pause is None else pause * 1000):
+            elif self._spare(None):
+                pause = KEEP
+            heard = watch.poll(None if pause is None else pause * 1000)
+            if not heard and self.asleep and pause == KEEP and self._spare(self):
+                self.wake.close()
+                return
+            for number, _ in heard:
                 if number == self.wake.fileno():
                     self.wake.clear()
                 else:

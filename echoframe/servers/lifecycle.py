@@ -24,7 +24,7 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
-from .accepting import Accepting
+from .hosting import Hosting
 from .life import Connection, Report
 from .rows import CUT, ORDER
 from .tending import LOOK, counted
@@ -49,7 +49,7 @@ _NO_ACTIONS = (
 )
 
 
-class Lifecycle(Accepting):
+class Lifecycle(Hosting):
     """stop, drain, cut and limits for any socketserver server. Put it first.
 
     Callers:      serve_forever, stop, close, run, shutdown, server_close,
@@ -91,6 +91,7 @@ class Lifecycle(Accepting):
             life.stop_requested = False
             life.serving = None
             life.ended.set()
+            self._rest()
 
     def _serves(self) -> None:
         """From here on connections are accepted. May be extended, and called again."""
@@ -256,6 +257,8 @@ class Lifecycle(Accepting):
                 if time.monotonic() >= life.deadline + GRACE and self._give_up():
                     break
             pause = self._between()
+            if life.strays:
+                self._look_for_strays()
             if life.open:
                 life.watch.wait(LOOK if pause is None else min(pause, LOOK))
 

@@ -15,19 +15,21 @@ from __future__ import annotations
 
 import os
 import socket
-import socketserver
 import threading
 import time
+from socketserver import TCPServer
 from typing import Any
 
 from .base import Server
-from .kernel import shut
+from .kernel import received, shut
 from .lazy import lazy
 from .life import Connection
-from .lifecycle import Lifecycle
 from .rows import CUT, DRAIN, LINGERING, ORDER, TIMEOUT
 from .settings import SETTINGS
-from .steps import DONE, READ, Goodbye, Handshake, Steps
+from .steps import AGAIN, DONE, READ, Goodbye, Handshake, Steps
+from .tending import LOOK
+from .threaded import STANDARD, Threaded, Threads
+from .turns import Turns
 from .watch import READABLE, WRITABLE
 from .workers import Workers
 
@@ -39,17 +41,20 @@ __all__ = ["PoolMixIn", "PoolServer"]
 NAP = 0.0001
 
 
-class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
+class PoolMixIn(Threaded):
     """A fixed number of threads instead of one for each; for any socketserver server.
 
-    A conversation of messages keeps no thread while it waits for its peer. A
-    socketserver handler class keeps its thread from the first byte to the last, and so
-    does whatever goes through a finish_request() or process_request_thread() that a
-    program has replaced: it may hold things that belong to the thread.
+    A conversation of messages keeps no thread while it waits for its peer, and neither do
+    http.server's handlers between two requests, if handle() and finish() are the stdlib's. Any
+    other handler class keeps its thread from the first byte to the last, and so does whatever
+    goes through a process_request_thread() or shutdown_request() that a program has replaced:
+    it may hold things that belong to the thread. A handler of http.server's kind waits for its
+    next request for keep_alive_timeout, and if it keeps a thread, only while nobody needs that.
     """
 
     threads: int = SETTINGS["threads"].default
     queue_size: int = SETTINGS["queue_size"].default
+    keep_alive_timeout: float = SETTINGS["keep_alive_timeout"].default
 
     def resize(self, threads: int) -> None:
         """Let there be so many threads from now on.
@@ -75,7 +80,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self._connection_of(request, client_address)
-        connection.polled = self._parks(request)
+        connection.polled = self._parks(connection)
         connection.keeps_worker = not connection.polled and not isinstance(request, tuple)
         try:
             workers = self._workers
@@ -96,26 +101,47 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             self._starve("starting threads", error)
             self.shutdown_request(request)
 
-    def _parks(self, request: Any) -> bool:
-        if not isinstance(request, socket.socket):
+    def _parks(self, connection: Connection) -> bool:
+        if not isinstance(connection.request, socket.socket):
             return False
         if self._parks_messages:
             return True
-        # A silent peer may park in its handshake; its handler class will not.
-        return isinstance(self, Server) and hasattr(request, "do_handshake")
+        # A silent peer may park in its handshake, whatever becomes of it.
+        return self._shakes_first(connection) or self._parted_turns(connection) is not None
+
+    def _shakes_first(self, connection: Connection) -> bool:
+        if connection.shaken or not hasattr(connection.request, "do_handshake"):
+            return False
+        return isinstance(self, Server) or self._shakes_later
+
+    def _parted_turns(self, connection: Connection) -> Turns | None:
+        turns = self._turns_of(connection) if self._parts_turns else None
+        return turns if turns is not None and turns.parts else None
 
     @lazy
     def _parks_messages(self) -> bool:
         cls = type(self)
         ours = (
-            cls.process_request_thread is socketserver.ThreadingMixIn.process_request_thread
+            cls.process_request_thread is STANDARD.process_request_thread
             and cls.finish_request is Server.finish_request
         )
         return ours and getattr(self, "protocol", None) is not None
 
     @lazy
+    def _parts_turns(self) -> bool:
+        cls = type(self)
+        return cls.process_request_thread is STANDARD.process_request_thread and (
+            cls.shutdown_request in (TCPServer.shutdown_request, Server.shutdown_request)
+        )
+
+    @lazy
+    def _threads(self) -> Threads:
+        return Threads(self._workers.crew)
+
+    @lazy
     def _workers(self) -> Workers:
-        return Workers(self, self._step, self._life.wake.set)
+        life = self._life
+        return Workers(self, self._step, life.wake.set, lambda: life.serving is not None)
 
     def _adopt(self) -> None:
         if self._life.pid != os.getpid():
@@ -132,9 +158,36 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             return False
         return coming < self.queue_size if workers is None else workers.has_room(coming)
 
+    def _rest(self) -> None:
+        super()._rest()
+        if "_workers" in vars(self):
+            self._workers.rest()
+
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
             self._workers.close({one.thread for one in self._life.open.copy().values()})
+
+    def _between(self) -> float | None:
+        pause = super()._between()
+        workers = vars(self).get("_workers")
+        if workers is None or not workers.ready or not self._in_turns or workers.has_idle:
+            return pause
+        self._call_idle_in(len(workers.ready))
+        return LOOK if pause is None else min(pause, LOOK)
+
+    def _call_idle_in(self, count: int) -> None:
+        """End so many of those that keep a worker and wait for a request."""
+        life, long_ago = self._life, time.monotonic() - self.drain_quiet
+        with life.lock:
+            idle = [
+                (connection.conversation.since, connection.row, connection)
+                for connection in life.open.values()
+                if isinstance(connection.conversation, Turns)
+                and connection.conversation.keeps_waiting(long_ago)
+                and connection.ordered < DRAIN
+            ]
+            for _, _, connection in sorted(idle)[:count]:
+                self._order(connection, DRAIN)
 
     # ------------------------------------------------------------- in a worker
 
@@ -147,7 +200,6 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         over = True
         try:
             if steps is None:
-                connection.request.setblocking(False)
                 steps = connection.conversation = self._first_steps(connection)
             while True:
                 if connection.ordered > connection.obeyed:
@@ -155,6 +207,10 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
                     steps.obey()
                 want = steps.step()
                 if want is DONE:
+                    break
+                if want is AGAIN:
+                    over, connection.thread = False, None
+                    self._workers.put(connection)
                     break
                 if self._park(connection, steps, want):
                     over = False
@@ -167,7 +223,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
 
     def _hold(self, connection: Connection) -> None:
         try:
-            self.process_request_thread(connection.request, connection.client_address)
+            self._hold_conversation(connection)
         finally:
             if connection.polled:
                 # All that is left is to say goodbye.
@@ -175,8 +231,13 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             else:
                 self._release(connection)
 
-    def _first_steps(self, connection: Connection) -> Steps:
+    def _first_steps(self, connection: Connection) -> Steps | Turns:
         server: Any = self
+        if not self._parks_messages and not self._shakes_first(connection):
+            turns = self._parted_turns(connection)
+            assert turns is not None  # or it would not be polled
+            return turns
+        connection.request.setblocking(False)
         if self._parks_messages:
             steps: Steps = server._conversation(connection.request, connection)
         else:
@@ -188,7 +249,7 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
             )
         return steps
 
-    def _park(self, connection: Connection, steps: Steps, want: str) -> bool:
+    def _park(self, connection: Connection, steps: Steps | Turns, want: str) -> bool:
         """Let it wait for its peer; False when it has to take another step now."""
         ends = connection.ordered >= DRAIN and want is READ
         if ends and not self._life.rows.cells[connection.row + LINGERING]:
@@ -253,8 +314,10 @@ class PoolMixIn(Lifecycle, socketserver.ThreadingMixIn):
         request = connection.request
         if isinstance(steps, Handshake) and steps.failure is None and connection.ordered < DRAIN:
             request.setblocking(True)
-            connection.conversation = None
-            connection.polled, connection.keeps_worker = False, True
+            connection.conversation, connection.shaken = None, True
+            connection.greeted = received(request)
+            connection.polled = self._parks(connection)
+            connection.keeps_worker = not connection.polled
             self._workers.put(connection)
             return
         if self._ends_plainly:

@@ -235,6 +235,17 @@ SETTINGS: dict[str, Setting] = {
             model="pool",
         ),
         Setting(
+            "keep_alive_timeout",
+            60.0,
+            "seconds",
+            "that a handler of http.server's kind waits for its next request, on pool; "
+            "0 is for ever",
+            "longer than a browser keeps a connection that it needs, and clients must open a new "
+            "one anyway",
+            aliases=("keep_alive",),
+            model="pool",
+        ),
+        Setting(
             "workers",
             0,
             "processes",

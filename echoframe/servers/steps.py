@@ -25,6 +25,7 @@ from .rows import DRAIN, LINGERING, ORDER, REASONS, Cells
 from .taking import Taking
 
 __all__ = [
+    "AGAIN",
     "DONE",
     "READ",
     "WRITE",
@@ -39,6 +40,8 @@ __all__ = [
 READ = "read"
 WRITE = "write"
 DONE = "done"
+# It has something to do at once, but others come first.
+AGAIN = "again"
 
 logger = logging.getLogger("echoframe.server")
 

@@ -13,7 +13,6 @@ Replaces      process_request
 
 from __future__ import annotations
 
-import socketserver
 import threading
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,7 +21,7 @@ from .base import Server
 from .door import is_crowd
 from .lazy import lazy
 from .life import Connection
-from .lifecycle import Lifecycle
+from .threaded import Threaded, Threads
 
 __all__ = ["ThreadServer", "ThreadingMixIn"]
 
@@ -31,7 +30,7 @@ __all__ = ["ThreadServer", "ThreadingMixIn"]
 KEEP = 0.5
 
 
-class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
+class ThreadingMixIn(Threaded):
     """The standard mix-in, bounded and joined with a deadline; for any socketserver server."""
 
     def _arrive(self, listener: Any) -> None:
@@ -82,6 +81,10 @@ class ThreadingMixIn(Lifecycle, socketserver.ThreadingMixIn):
     def _live_threads(self) -> set[_Thread]:
         return set()
 
+    @lazy
+    def _threads(self) -> Threads:
+        return Threads(self._live_threads)
+
     def _end_workers(self) -> None:
         self._idle_threads.clear()
         stuck = {connection.thread for connection in self._life.open.copy().values()}
@@ -123,7 +126,7 @@ class _Thread(threading.Thread):
     def _converse(self, connection: Connection) -> None:
         connection.thread = self.ident
         try:
-            self._server.process_request_thread(connection.request, connection.client_address)
+            self._server._hold_conversation(connection)
         finally:
             for door in self._server._life.door.shut:
                 door.forget(connection.row)

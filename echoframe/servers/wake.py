@@ -44,6 +44,10 @@ class Wake:
         except OSError:
             return b""
 
+    def __del__(self) -> None:
+        # Of a server that nobody has closed, and nobody has any more.
+        self.close()
+
     def close(self) -> None:
         read, write = self._read, self._write
         # First the numbers, then the descriptors: a late set() must not write to

@@ -35,7 +35,8 @@ FEW = 8
 STUCK = 5
 # Two stalls within this time are a habit, and so long everybody gets a worker (seconds).
 MEMORY = 0.05
-# A worker that must not keep the program alive by waiting ends after this (seconds).
+# A worker that must not keep the program alive by waiting, or for which nobody has a use
+# any more, ends after this (seconds).
 KEEP = 0.5
 
 
@@ -62,8 +63,9 @@ class Item(Protocol):
 class Workers:
     """A crew of threads, started when there is something for them to do.
 
-    `step(item)` is called for everything that was put() or is ready, and `room()`
-    when the queue has a place again, if has_room() said that it had none.
+    `step(item)` is called for everything that was put() or is ready, `room()`
+    when the queue has a place again, if has_room() said that it had none, and while
+    `needed()` is true workers that may wait do so.
 
     Threads: everything may be called from any thread.
     """
@@ -71,7 +73,11 @@ class Workers:
     closed = False
 
     def __init__(
-        self, owner: Owner, step: Callable[[Any], object], room: Callable[[], object]
+        self,
+        owner: Owner,
+        step: Callable[[Any], object],
+        room: Callable[[], object],
+        needed: Callable[[], bool],
     ) -> None:
         # Who waits for a worker. Who waits for its peer is in `parked`, by descriptor:
         # whoever takes it out of there owns it. What is ready and not there, because a
@@ -81,7 +87,7 @@ class Workers:
         self.parked: dict[int, Any] = {}
         self.disarmed: dict[int, bool] = {}
         self.crew: set[Worker] = set()
-        self._owner, self._step, self._room = owner, step, room
+        self._owner, self._step, self._room, self._needed = owner, step, room, needed
         self._idle: list[Worker] = []
         # Held for moments: while roles are given, and while the crew changes.
         self._lock = threading.Lock()
@@ -189,6 +195,16 @@ class Workers:
         # At least one: the leader may be stuck, and nobody have been there to watch it.
         self._rouse(len(self._idle) if surplus > 0 else max(1, len(self.ready)))
 
+    @property
+    def has_idle(self) -> bool:
+        """Somebody rests, or could be started."""
+        return bool(self._idle) or len(self.crew) < self._owner.threads
+
+    def rest(self) -> None:
+        """Notice that `needed` has changed."""
+        self._wake.set()
+        self._rouse_idle(len(self._idle))
+
     def close(self, stuck: set[int | None]) -> None:
         """End all workers, and wait for them but for those who are `stuck`."""
         with self._lock:
@@ -261,7 +277,7 @@ class Workers:
     def _lead(self, me: Worker) -> bool:
         # A conversation that waits for its peer must be kept, as a thread of its own
         # would keep it; when there is none, nothing must keep the program.
-        pause = None if me.daemon or self.parked else KEEP
+        pause = None if self._may_wait(me) or self.parked else KEEP
         if self._full and self.has_room():
             self._room()
         # Looked at behind _polling: a put() is either seen here, or calls.
@@ -359,7 +375,7 @@ class Workers:
         if not (self.ready or self._leader is None or self.closed):
             needed = len(self.crew) <= self._owner.threads
             if needed:
-                needed = me.called.acquire(timeout=-1 if me.daemon else KEEP)
+                needed = me.called.acquire(timeout=-1 if self._may_wait(me) else KEEP)
                 if needed:
                     return True
         try:
@@ -370,7 +386,17 @@ class Workers:
             return True
         return needed
 
+    def _may_wait(self, me: Worker) -> bool:
+        return me.daemon and self._needed()
+
     # ------------------------------------------------------------------- the crew
+
+    def _rouse_idle(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                self._idle.pop().call()
+            except IndexError:
+                return
 
     def _rouse(self, count: int) -> None:
         for _ in range(count):

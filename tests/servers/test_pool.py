@@ -531,7 +531,7 @@ def test_a_descriptor_that_is_somebody_elses_while_it_is_silenced_is_polled_agai
                 crew.wait_for(number, watch.READABLE, known=False)
             poller.modify(number, events)
 
-    crew = workers_module.Workers(Own(), print, print)
+    crew = workers_module.Workers(Own(), print, print, lambda: True)
     poller = crew._poller
     near, far = socket.socketpair()
     with near, far:

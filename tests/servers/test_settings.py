@@ -57,6 +57,7 @@ def test_the_documented_defaults_are_these() -> None:
         "linger_timeout": 1.0,
         "threads": 32,
         "queue_size": 1024,
+        "keep_alive_timeout": 60.0,
         "workers": 0,
         "max_requests": 0,
         "max_requests_jitter": 0,

@@ -1,0 +1,152 @@
+"""What somebody else's server brings along: a listener of its own, conversations in threads of
+its own, and the names that the stdlib has for what is ours.
+
+A server of our own (base.py) makes its listeners itself and replaces what is here for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import sys
+import warnings
+from typing import Any
+
+from .accepting import Accepting
+from .kernel import received
+from .life import Connection
+from .steps import Handshake
+
+__all__ = ["Hosting"]
+
+logger = logging.getLogger("echoframe.server")
+
+# Any host: it has no name of its own.
+_ANY = ("", "0.0.0.0", "::")
+
+
+class Hosting(Accepting):
+    """What makes a mix-in out of a server."""
+
+    # HTTPServer asks the resolver for the name of its own host when it binds, which may take
+    # seconds and is used for nothing but CGI. True lets it.
+    resolve_names: bool = False
+
+    # The listener that was made ours, and whether its handshakes are.
+    _readied: Any = None
+    _shakes_later = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        order = cls.__mro__
+        if socketserver.BaseServer not in order or order.index(Hosting) < order.index(
+            socketserver.BaseServer
+        ):
+            return
+        mix_in = next((base for base in cls.__bases__ if issubclass(base, Hosting)), None)
+        server = next(
+            (base for base in cls.__bases__ if issubclass(base, socketserver.BaseServer)), None
+        )
+        if mix_in is None or server is None or server is mix_in:
+            # A subclass of one that was warned of.
+            return
+        warnings.warn(
+            f"{mix_in.__name__} changes nothing behind {server.__name__}; write "
+            f"class {cls.__name__}({mix_in.__name__}, {server.__name__})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def server_bind(self) -> None:
+        """Bind the listener. May be extended; call super()."""
+        owner = _next_owner(self, "server_bind")
+        address = getattr(self, "server_address", None)
+        if self.resolve_names or not _asks_for_names(owner) or not isinstance(address, tuple):
+            super().server_bind()  # type: ignore[misc]  # socketserver.TCPServer's
+            return
+        server: Any = self
+        socketserver.TCPServer.server_bind(server)
+        host, server.server_port = server.server_address[:2]
+        server.server_name = socket.gethostname() if host in _ANY else host
+        if hasattr(owner, "setup_environ"):
+            server.setup_environ()
+
+    def _adopt(self) -> None:
+        super()._adopt()
+        if self.socket is not self._readied:
+            self._ready_listener()
+            self._readied = self.socket
+
+    def _ready_listener(self) -> None:
+        """Give a listener that a program has made our backlog, and take its handshakes."""
+        listener, kind = self.socket, type(self)
+        try:
+            listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except (OSError, AttributeError):
+            # Something of the program's own.
+            return
+        told = "backlog" in vars(self) or _owner(self, "backlog") is not _owner_of_settings()
+        if listens and (told or _owner(self, "request_queue_size") is socketserver.TCPServer):
+            # Of the stdlib's five, a burst of ten loses some for a second.
+            listener.listen(self.backlog)
+        # Whoever looks at a peer's certificate before its conversation needs it by then.
+        ours = (
+            kind.get_request is socketserver.TCPServer.get_request
+            and kind.verify_request is socketserver.BaseServer.verify_request
+        )
+        if ours and getattr(listener, "do_handshake_on_connect", False):
+            listener.do_handshake_on_connect = False
+            self._shakes_later = True
+
+    def _opens(self, connection: Connection) -> bool:
+        """What comes before a conversation, in its own frame; False is "it comes to nothing"."""
+        return not self._must_shake(connection) or self._shake(connection)
+
+    def _must_shake(self, connection: Connection) -> bool:
+        later = self._shakes_later and not connection.shaken
+        return later and hasattr(connection.request, "do_handshake")
+
+    def _shake(self, connection: Connection) -> bool:
+        request = connection.request
+        handshake = Handshake(
+            request,
+            self._life.rows.cells,
+            connection.row,
+            handshake_timeout=self.handshake_timeout,
+        )
+        handshake.run()
+        # So much was the handshake.
+        connection.greeted = received(request)
+        return handshake.failure is None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hold the conversation, here and now. Models replace it."""
+        if self._opens(self._connection_of(request, client_address)):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+
+def _asks_for_names(owner: type[Any] | None) -> bool:
+    # Whoever uses one of them has imported it.
+    web, wsgi = sys.modules.get("http.server"), sys.modules.get("wsgiref.simple_server")
+    known = (getattr(web, "HTTPServer", None), getattr(wsgi, "WSGIServer", None))
+    return owner is not None and owner in known
+
+
+def _next_owner(server: Hosting, name: str) -> type[Any] | None:
+    order = type(server).__mro__
+    behind = order[order.index(Hosting) + 1 :]
+    return next((kind for kind in behind if name in vars(kind)), None)
+
+
+def _owner(server: Hosting, name: str) -> type[Any] | None:
+    """Who set a class attribute."""
+    if name in vars(server):
+        return None
+    return next((kind for kind in type(server).__mro__ if name in vars(kind)), None)
+
+
+def _owner_of_settings() -> type[Any]:
+    return next(kind for kind in Accepting.__mro__ if "backlog" in vars(kind))

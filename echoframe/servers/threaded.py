@@ -1,0 +1,149 @@
+"""What thread and pool share: conversations that have threads of this process."""
+
+from __future__ import annotations
+
+import math
+import socketserver
+import threading
+from collections.abc import Collection, Iterator
+from typing import Any, overload
+
+from .kernel import quiet_for, unread
+from .lazy import lazy
+from .life import Connection
+from .lifecycle import Lifecycle
+from .turns import Turns, gives_way, here, in_turns
+
+__all__ = ["STANDARD", "Threaded"]
+
+# Another name may stand there later: a program's, or ours.
+STANDARD = socketserver.ThreadingMixIn
+
+
+class _HandlerClass:
+    """What a program has given as such; but in a thread that holds turns, what takes them."""
+
+    @overload
+    def __get__(self, server: None, owner: type) -> _HandlerClass: ...
+
+    @overload
+    def __get__(self, server: Threaded, owner: type) -> Any: ...
+
+    def __get__(self, server: Threaded | None, owner: type) -> Any:
+        if server is None:
+            return self
+        try:
+            kind = vars(server)["RequestHandlerClass"]
+        except KeyError:
+            raise AttributeError("RequestHandlerClass") from None
+        return server._taking_turns(kind)[0] if getattr(here, "turns", None) else kind
+
+    def __set__(self, server: Threaded, kind: Any) -> None:
+        vars(server)["RequestHandlerClass"] = kind
+
+
+class Threaded(Lifecycle, STANDARD):
+    """A mix-in whose conversations run in threads."""
+
+    RequestHandlerClass: Any = _HandlerClass()
+
+    @lazy
+    def _threads(self) -> Threads:
+        """The stdlib's list, for programs that look at it. Models replace it."""
+        return Threads(())
+
+    @lazy
+    def _in_turns(self) -> dict[Any, tuple[Any, bool]]:
+        return {}
+
+    def _taking_turns(self, kind: Any) -> tuple[Any, bool]:
+        """Give a handler class that takes turns (or None), and whether it parts in between."""
+        try:
+            found = self._in_turns.get(kind)
+        except TypeError:
+            # It has no hash, and so is no class.
+            return None, False
+        if found is None:
+            made = in_turns(kind)
+            found = self._in_turns[kind] = (made, gives_way(kind))
+        return found
+
+    def _turns_of(self, connection: Connection) -> Turns | None:
+        """Give what knows of the requests of a connection, where its handler answers some."""
+        kind = vars(self).get("RequestHandlerClass")
+        if kind is None or isinstance(connection.request, tuple):
+            return None
+        made, parts = self._taking_turns(kind)
+        if made is kind or made is None:
+            return None
+        return Turns(
+            lambda: self._begin_turns(connection),
+            connection,
+            self._life.rows.cells,
+            getattr(self, "keep_alive_timeout", 0.0),
+            parts and self._parts_turns,
+        )
+
+    # The thread may do something else while a handler waits for a request.
+    _parts_turns = False
+
+    def _begin_turns(self, connection: Connection) -> None:
+        here.turns = connection.conversation
+        try:
+            self.finish_request(connection.request, connection.client_address)
+        finally:
+            here.turns = None
+
+    def _hold_conversation(self, connection: Connection) -> None:
+        """All of it, in this thread."""
+        if not self._opens(connection):
+            self.shutdown_request(connection.request)
+            return
+        here.turns = turns = self._turns_of(connection)
+        if turns is not None:
+            turns.parts = False
+            connection.conversation = turns
+        try:
+            self.process_request_thread(connection.request, connection.client_address)
+        finally:
+            here.turns = None
+
+    def _look_at(self, connection: Connection, now: float) -> tuple[float, bool, bool]:
+        turns = connection.conversation
+        if not isinstance(turns, Turns):
+            return super()._look_at(connection, now)
+        if not turns.waits:
+            # In a request: it is for the limits alone to end it.
+            return quiet_for(connection.request) or 0.0, True, False
+        # Of a daemon nobody expects that its idle clients are waited for.
+        at_once = self._life.draining and self.daemon_threads
+        silence = math.inf if at_once else now - turns.since
+        return silence, True, not unread(connection.request)
+
+    def _was_heard(self, connection: Connection) -> bool:
+        turns = connection.conversation
+        if isinstance(turns, Turns):
+            return turns.received > 0
+        return super()._was_heard(connection)
+
+
+class Threads:
+    """What the stdlib has as a list: our threads, and those that a program starts its way."""
+
+    def __init__(self, ours: Collection[threading.Thread]) -> None:
+        self._ours = ours
+        self._others: list[threading.Thread] = []
+
+    def append(self, thread: threading.Thread) -> None:
+        # It is appended before it is started.
+        self._others = [one for one in self._others if one.is_alive() or one.ident is None]
+        self._others.append(thread)
+
+    def __iter__(self) -> Iterator[threading.Thread]:
+        return iter([*tuple(self._ours), *(one for one in self._others if one.is_alive())])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def join(self) -> None:
+        """Nothing: close() waits for conversations, and not for ever."""

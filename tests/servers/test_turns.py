@@ -1,0 +1,467 @@
+"""http.server's handlers: who waits for a request without a thread, and who can be told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import http.server
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from echoframe import PoolMixIn, PoolServer, PreforkMixIn, ThreadingMixIn
+from echoframe.servers.turns import Turns, gives_way
+
+from ..helpers import (
+    DEADLINE,
+    Gate,
+    Log,
+    Notes,
+    eventually,
+    forked,
+    read_exactly,
+    read_to_end,
+)
+from .test_dropin import authority, connected, secured, serving, wrapped
+
+__all__ = ["authority"]
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Answer with the path, and keep the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        text = self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_POST(self) -> None:
+        self.path = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.do_GET()
+
+    def log_message(self, *words: object) -> None:
+        logging.getLogger("test").info(*words)
+
+
+class Patient(Page):
+    """With a handle() of its own, as Django has."""
+
+    def handle(self) -> None:
+        self.close_connection = True
+        self.handle_one_request()
+        while not self.close_connection:
+            self.handle_one_request()
+
+
+class Site(PoolMixIn, http.server.HTTPServer):
+    threads = 2
+    daemon_threads = True
+
+
+class ThreadSite(ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+
+def site(kind: type[Any] = Site, handler: Any = Page, **names: Any) -> Any:
+    return type(kind.__name__, (kind,), names)(("127.0.0.1", 0), handler)
+
+
+def get(path: bytes, *headers: bytes, verb: bytes = b"GET") -> bytes:
+    return b"\r\n".join((verb + b" " + path + b" HTTP/1.1", b"Host: test", *headers, b"", b""))
+
+
+def answer(peer: socket.socket) -> bytes:
+    """Read one answer and give its body."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = peer.recv(1)
+        assert byte, "no answer"
+        head += byte
+    length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+    return read_exactly(peer, int(length.split()[1]))
+
+
+def exchange(peer: socket.socket, path: bytes = b"/") -> bytes:
+    peer.sendall(get(path))
+    return answer(peer)
+
+
+def has_parked(server: Any, count: int) -> bool:
+    return len(server._workers.parked) == count
+
+
+@contextlib.contextmanager
+def many(server: Any, count: int) -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(connected(server)) for _ in range(count)]
+
+
+# -------------------------------------------------------------------- who parts
+
+
+def test_many_who_keep_their_connections_share_two_threads() -> None:
+    with serving(site()) as server, many(server, 20) as peers:
+        for path in (b"/one", b"/two", b"/three"):
+            for peer in peers:
+                assert exchange(peer, path) == path
+        assert len(server._workers.crew) <= 2
+        eventually(lambda: len(server._workers.parked) == 20)
+    assert server.report.served == 20
+
+
+def test_who_never_says_anything_keeps_no_thread() -> None:
+    with serving(site(threads=1)) as server, many(server, 5) as silent, connected(server) as peer:
+        assert exchange(peer) == b"/"
+        assert silent
+
+
+def test_requests_that_come_together_are_all_answered() -> None:
+    with serving(site()) as server, connected(server) as peer:
+        # What lies in the handler's own buffer no poller sees.
+        peer.sendall(b"".join(get(b"/%d" % number) for number in range(50)))
+        assert [answer(peer) for _ in range(50)] == [b"/%d" % number for number in range(50)]
+
+
+def test_requests_that_come_in_pieces() -> None:
+    with serving(site()) as server, connected(server) as peer:
+        for _ in range(3):
+            text = get(b"/", b"Content-Length: 5", verb=b"POST") + b"hello"
+            for place in range(0, len(text), 7):
+                peer.sendall(text[place : place + 7])
+            assert answer(peer) == b"hello"
+
+
+def test_over_tls_what_is_decrypted_already_is_seen(authority: Any) -> None:
+    with (
+        serving(wrapped(site(threads=1), authority)) as server,
+        many(server, 3) as bare,
+        contextlib.ExitStack() as stack,
+    ):
+        peers = [stack.enter_context(secured(one, authority)) for one in bare[:2]]
+        for peer in peers * 3:
+            # In one record, of which the handler reads what it wants.
+            peer.sendall(get(b"/one") + get(b"/two"))
+            assert [answer(peer), answer(peer)] == [b"/one", b"/two"]
+        eventually(lambda: len(server._workers.parked) == 3)
+
+
+def test_more_arguments_for_the_handler() -> None:
+    class Named(Page):
+        def __init__(self, *given: Any, name: str) -> None:
+            self.name = name
+            super().__init__(*given)
+
+        def do_GET(self) -> None:
+            self.path = self.name
+            super().do_GET()
+
+    # As `python -m http.server` passes its directory.
+    class Own(Site):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            self.RequestHandlerClass(request, client_address, self, name="mine")
+
+    for made in (site(Own, Named), site(Site, functools.partial(Named, name="mine"))):
+        with serving(made) as server, many(server, 5) as peers:
+            for peer in peers * 2:
+                assert exchange(peer) == b"mine"
+            eventually(functools.partial(has_parked, server, 5))
+
+
+def test_a_program_sees_its_own_handler_class() -> None:
+    seen: list[Any] = []
+
+    class Looks(Page):
+        def do_GET(self) -> None:
+            seen.append((type(self).__name__, type(self).__module__, isinstance(self, Looks)))
+            super().do_GET()
+
+    with serving(site(handler=Looks)) as server:
+        with connected(server) as peer:
+            exchange(peer)
+        assert server.RequestHandlerClass is Looks
+    assert seen == [("Looks", __name__, True)]
+
+
+def test_setup_and_finish_are_called_once_and_in_one_order() -> None:
+    calls: list[str] = []
+
+    class Noting(Page):
+        def setup(self) -> None:
+            calls.append("setup")
+            super().setup()
+
+        def do_GET(self) -> None:
+            calls.append(self.path)
+            super().do_GET()
+
+    class Own(Site):
+        def shutdown_request(self, request: Any) -> None:
+            calls.append("shutdown")
+            super().shutdown_request(request)
+
+        def close_request(self, request: Any) -> None:
+            calls.append("close")
+            super().close_request(request)
+
+    with serving(site(Own, Noting)) as server:
+        with connected(server) as peer:
+            exchange(peer, b"/1")
+            exchange(peer, b"/2")
+        eventually(lambda: "close" in calls)
+    assert calls == ["setup", "/1", "/2", "shutdown", "close"]
+
+
+def test_a_handler_that_raises_later_is_finished_first_and_then_told_of() -> None:
+    calls: list[str] = []
+
+    class Raises(Page):
+        def do_GET(self) -> None:
+            if self.path == "/raise":
+                raise LookupError
+            super().do_GET()
+
+    class Own(Site):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            calls.append(f"{type(sys.exception()).__name__} {request.fileno() >= 0}")
+
+    with serving(site(Own, Raises)) as server:
+        for first in (b"/", b"/raise"):
+            with connected(server) as peer:
+                peer.sendall(get(first) + (get(b"/raise") if first == b"/" else b""))
+                assert read_to_end(peer).endswith(b"/" if first == b"/" else b"")
+        eventually(lambda: len(calls) == 2)
+    assert calls == ["LookupError True"] * 2
+
+
+# ---------------------------------------------------------------- who does not
+
+
+def test_which_handlers_part() -> None:
+    class Finishes(Page):
+        def finish(self) -> None:
+            super().finish()
+
+    assert gives_way(Page)
+    assert gives_way(http.server.SimpleHTTPRequestHandler)
+    assert gives_way(functools.partial(Page))
+    assert not gives_way(Patient)
+    assert not gives_way(Finishes)
+    assert not gives_way(lambda *given: Page(*given[:3]))
+
+
+@pytest.mark.parametrize("method", ["process_request_thread", "shutdown_request"])
+def test_a_server_with_hooks_of_its_own_keeps_one_thread_for_each(method: str) -> None:
+    threads: dict[str, set[int | None]] = {}
+
+    class Where(Page):
+        def do_GET(self) -> None:
+            threads.setdefault(self.path, set()).add(threading.get_ident())
+            super().do_GET()
+
+    def hook(self: Any, *given: Any) -> None:
+        getattr(Site, method)(self, *given)
+
+    Own = type("Own", (Site,), {method: hook})
+    with serving(site(Own, Where)) as server, many(server, 2) as peers:
+        for _ in range(5):
+            assert [exchange(peer, b"/%d" % n) for n, peer in enumerate(peers)] == [b"/0", b"/1"]
+        assert not server._workers.parked
+    assert [len(one) for one in threads.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("asks", ["CONNECT", "Upgrade", "replaces"])
+def test_who_speaks_another_protocol_from_here_on_keeps_the_thread(asks: str) -> None:
+    class Tunnel(Page):
+        def do_CONNECT(self) -> None:
+            self.close_connection = False
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            if asks == "replaces" and not copies:
+                copies.append(self.connection.dup())
+                self.connection = copies[0]
+            super().do_GET()
+            parts.append(self._turns.parts)  # type: ignore[attr-defined]  # what stands in front
+
+    parts: list[bool] = []
+    copies: list[socket.socket] = []
+    headers = [b"Upgrade: echo", b"Connection: Upgrade"] if asks == "Upgrade" else []
+    verb = b"CONNECT" if asks == "CONNECT" else b"GET"
+    with serving(site(handler=Tunnel)) as server, connected(server) as peer:
+        for _ in range(2):
+            peer.sendall(get(b"/", *headers, verb=verb))
+            assert answer(peer) == b"/"
+        assert not server._workers.parked
+    for copy in copies:
+        copy.close()
+    assert parts == [True, False]
+
+
+def test_idle_ones_make_room_when_all_threads_are_held() -> None:
+    with serving(site(handler=Patient, drain_quiet=0.001)) as server, many(server, 2) as idle:
+        for peer in idle:
+            assert exchange(peer) == b"/"
+        with connected(server) as peer:
+            assert exchange(peer, b"/next") == b"/next"
+            # The one that had waited longest.
+            assert read_to_end(idle[0]) == b""
+
+
+def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) -> None:
+    class Slow(Patient):
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                notes.write("begun")
+                assert gate.wait()
+            super().do_GET()
+
+    with serving(site(handler=Slow, drain_quiet=0.001)) as server, many(server, 3) as peers:
+        for peer in peers[:2]:
+            peer.sendall(get(b"/slow"))
+            assert notes.next() == "begun"
+        peers[2].sendall(get(b"/"))
+        eventually(lambda: server._workers.ready)
+        gate.open()
+        assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
+
+
+# ----------------------------------------------------------------- how long
+
+
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_nobody_waits_longer_than_it_may(handler: type[Any]) -> None:
+    with serving(site(handler=handler, keep_alive_timeout=0.05)) as server:
+        with connected(server) as silent:
+            assert read_to_end(silent) == b""
+        with connected(server) as peer:
+            assert exchange(peer) == b"/"
+            assert read_to_end(peer) == b""
+
+
+def test_a_handlers_own_timeout_is_kept() -> None:
+    class Hasty(Page):
+        timeout = 0.05
+
+    with serving(site(handler=Hasty)) as server, connected(server) as peer:
+        assert exchange(peer) == b"/"
+        assert read_to_end(peer) == b""
+
+
+# ------------------------------------------------------------------- stopping
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_closing_does_not_wait_for_idle_clients_of_daemons(
+    kind: type[Any], handler: type[Any]
+) -> None:
+    # Longer than this test may take.
+    server = site(kind, handler, drain_quiet=60.0, drain_timeout=60.0)
+    with serving(server), many(server, 2) as peers:
+        for peer in peers:
+            assert exchange(peer) == b"/"
+        eventually(lambda: all(_turns(one).waits for one in server._life.open.values()))
+        server.shutdown()
+        server.server_close()
+        assert [read_to_end(peer) for peer in peers] == [b"", b""]
+    assert server.report.cut == 0
+
+
+def _turns(connection: Any) -> Turns:
+    turns = connection.conversation
+    assert isinstance(turns, Turns)
+    return turns
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_request_that_was_begun_is_answered_while_it_stops(
+    kind: type[Any], handler: type[Any], gate: Gate, notes: Notes
+) -> None:
+    class Slow(handler):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                notes.write("begun")
+                assert gate.wait()
+            super().do_GET()
+
+    server = site(kind, Slow, drain_quiet=0.001)
+    with serving(server), connected(server) as peer:
+        assert exchange(peer) == b"/"
+        peer.sendall(get(b"/slow"))
+        assert notes.next() == "begun"
+        closing = threading.Thread(target=server.server_close)
+        closing.start()
+        eventually(lambda: all(one.ordered for one in server._life.open.values()))
+        gate.open()
+        assert answer(peer) == b"/slow"
+        assert read_to_end(peer) == b""
+        closing.join(DEADLINE)
+    assert server.report.cut == 0
+
+
+def test_a_cut_ends_who_waits() -> None:
+    server = site(drain_quiet=60.0, daemon_threads=False)
+    with serving(server), connected(server) as peer:
+        assert exchange(peer) == b"/"
+        eventually(lambda: server._workers.parked)
+        server.close(drain=0)
+        with contextlib.suppress(ConnectionResetError):
+            assert read_to_end(peer) == b""
+
+
+# ------------------------------------------------------------ where else it works
+
+
+def test_on_a_server_of_ours(log: Log) -> None:
+    with PoolServer("tcp://127.0.0.1:0", Page, threads=2) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with contextlib.ExitStack() as stack:
+            place = (server.address.host, server.address.port)
+            peers = [
+                stack.enter_context(socket.create_connection(place, timeout=DEADLINE))
+                for _ in range(6)
+            ]
+            for _ in range(2):
+                for peer in peers:
+                    assert exchange(peer) == b"/"
+            eventually(lambda: len(server._workers.parked) == 6)
+        server.stop()
+        thread.join(DEADLINE)
+    assert server.report is not None
+    assert server.report.served == 6
+
+
+def test_in_workers_with_a_pool_each() -> None:
+    class Both(PreforkMixIn, PoolMixIn, http.server.HTTPServer):
+        workers = 1
+        threads = 1
+
+    def work(told: Notes) -> None:
+        with Both(("127.0.0.1", 0), Page) as server:
+            told.write(server.server_port, os.getpid())
+            assert server.run().served == 4
+
+    with forked(work) as child:
+        port = int(child.notes.next().split()[0])
+        clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE) for _ in "1234"]
+        for client in clients * 2:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"/"
+        for client in clients:
+            client.close()
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.wait() == 0
