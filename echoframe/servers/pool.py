@@ -106,17 +106,19 @@ class PoolMixIn(Threaded):
             return False
         if self._parks_messages:
             return True
-        # A silent peer may park in its handshake, whatever becomes of it.
-        return self._shakes_first(connection) or self._parted_turns(connection) is not None
+        if self._shakes_first(connection):
+            # A silent peer may park in its handshake, whatever becomes of it.
+            return True
+        turns = self._turns_of(connection) if self._parts_turns else None
+        if turns is None or not turns.parts:
+            return False
+        connection.conversation = turns
+        return True
 
     def _shakes_first(self, connection: Connection) -> bool:
         if connection.shaken or not hasattr(connection.request, "do_handshake"):
             return False
         return isinstance(self, Server) or self._shakes_later
-
-    def _parted_turns(self, connection: Connection) -> Turns | None:
-        turns = self._turns_of(connection) if self._parts_turns else None
-        return turns if turns is not None and turns.parts else None
 
     @lazy
     def _parks_messages(self) -> bool:
@@ -231,12 +233,8 @@ class PoolMixIn(Threaded):
             else:
                 self._release(connection)
 
-    def _first_steps(self, connection: Connection) -> Steps | Turns:
+    def _first_steps(self, connection: Connection) -> Steps:
         server: Any = self
-        if not self._parks_messages and not self._shakes_first(connection):
-            turns = self._parted_turns(connection)
-            assert turns is not None  # or it would not be polled
-            return turns
         connection.request.setblocking(False)
         if self._parks_messages:
             steps: Steps = server._conversation(connection.request, connection)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Any, overload
 
-from .kernel import quiet_for, unread
+from .kernel import hurry, quiet_for, unread
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
@@ -76,6 +76,7 @@ class Threaded(Lifecycle, STANDARD):
         made, parts = self._taking_turns(kind)
         if made is kind or made is None:
             return None
+        hurry(connection.request)
         return Turns(
             lambda: self._begin_turns(connection),
             connection,
