@@ -174,7 +174,9 @@ class Accepting(Tending):
         life.arrivals += 1
         try:
             # All that are here first, then one after the other.
-            for _ in range(life.batch):
+            for count in range(life.batch):
+                if count and not self._is_another(listener):
+                    break
                 free = self._has_room()
                 if not (free or self._turns_away()) or not self._accept(free):
                     break
@@ -192,6 +194,10 @@ class Accepting(Tending):
             if not connection.away:
                 self.shutdown_request(connection.request)
                 self._release(connection)
+
+    def _is_another(self, listener: Any) -> bool:
+        """Tell whether get_request() may be called once more. May be replaced."""
+        return True
 
     def _batch(self) -> int:
         """How many connections to accept before the first of their conversations begins."""

@@ -469,6 +469,10 @@ class Server(Lifecycle, socketserver.TCPServer):
         for listener in chain(self.listeners, *self._groups):
             listener.close()
 
+    def _is_another(self, listener: Any) -> bool:
+        # Ours do not wait.
+        return True
+
     def _batch(self) -> int:
         replaced = type(self).get_request is not Server.get_request
         return super()._batch() if replaced else self.batch

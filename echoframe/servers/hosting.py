@@ -7,6 +7,7 @@ A server of our own (base.py) makes its listeners itself and replaces what is he
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import socketserver
 import sys
@@ -98,6 +99,12 @@ class Hosting(Accepting):
         if ours and getattr(listener, "do_handshake_on_connect", False):
             listener.do_handshake_on_connect = False
             self._shakes_later = True
+
+    def _is_another(self, listener: Any) -> bool:
+        # A listener of the program's waits in accept() if nobody is there.
+        watch = select.poll()
+        watch.register(listener.fileno(), select.POLLIN)
+        return bool(watch.poll(0))
 
     def _opens(self, connection: Connection) -> bool:
         """What comes before a conversation, in its own frame; False is "it comes to nothing"."""

@@ -39,6 +39,8 @@ __all__ = ["PoolMixIn", "PoolServer"]
 # wakes it takes the interpreter from the workers, and gives it back; so whoever comes
 # within a moment comes in together, which is worth a tenth of what short connections cost.
 NAP = 0.0001
+# How many connections are accepted before the first of their conversations begins.
+BATCH = 64
 
 
 class PoolMixIn(Threaded):
@@ -168,6 +170,11 @@ class PoolMixIn(Threaded):
     def _end_workers(self) -> None:
         if "_workers" in vars(self):
             self._workers.close({one.thread for one in self._life.open.copy().values()})
+
+    def _batch(self) -> int:
+        # On a server of the program's: whoever comes is only put into the queue.
+        own = type(self).get_request is TCPServer.get_request
+        return BATCH if own else super()._batch()
 
     def _between(self) -> float | None:
         pause = super()._between()
@@ -372,4 +379,4 @@ class PoolServer(PoolMixIn, Server):
     # As in thread: a handler that never returns must not keep the program from ending.
     daemon_threads = True
     # To wake a worker costs about what an accept does.
-    batch = 64
+    batch = BATCH
