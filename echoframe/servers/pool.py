@@ -13,6 +13,7 @@ Replaces      process_request
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -34,6 +35,8 @@ from .watch import READABLE, WRITABLE
 from .workers import Workers
 
 __all__ = ["PoolMixIn", "PoolServer"]
+
+logger = logging.getLogger("echoframe.server")
 
 # So long (seconds) the accept loop rests behind those whom it has let in. Each time it
 # wakes it takes the interpreter from the workers, and gives it back; so whoever comes
@@ -136,6 +139,19 @@ class PoolMixIn(Threaded):
         cls = type(self)
         return cls.process_request_thread is STANDARD.process_request_thread and (
             cls.shutdown_request in (TCPServer.shutdown_request, Server.shutdown_request)
+        )
+
+    def _tell_how(self, kind: Any, parts: bool) -> None:
+        name = getattr(kind, "__name__", repr(kind))
+        if parts and self._parts_turns:
+            logger.info("%s needs no thread while it waits for its next request", name)
+            return
+        whose = type(self).__name__ if parts else name
+        logger.info(
+            "%s keeps a thread while it waits for its next request: %s has methods of its own "
+            "around it",
+            name,
+            whose,
         )
 
     @lazy

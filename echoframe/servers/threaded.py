@@ -66,7 +66,12 @@ class Threaded(Lifecycle, STANDARD):
         if found is None:
             made = in_turns(kind)
             found = self._in_turns[kind] = (made, gives_way(kind))
+            if made is not kind:
+                self._tell_how(kind, found[1])
         return found
+
+    def _tell_how(self, kind: Any, parts: bool) -> None:
+        """A class of handlers that answer requests came for the first time. May be extended."""
 
     def _turns_of(self, connection: Connection) -> Turns | None:
         """Give what knows of the requests of a connection, where its handler answers some."""
@@ -116,8 +121,8 @@ class Threaded(Lifecycle, STANDARD):
         if not turns.waits:
             # In a request: it is for the limits alone to end it.
             return quiet_for(connection.request) or 0.0, True, False
-        # Of a daemon nobody expects that its idle clients are waited for.
-        at_once = self._life.draining and self.daemon_threads
+        # Nobody expects that idle clients are waited for where handlers are not.
+        at_once = self._life.draining and (self.daemon_threads or not self.block_on_close)
         silence = math.inf if at_once else now - turns.since
         return silence, True, not unread(connection.request)
 

@@ -261,6 +261,16 @@ def test_which_handlers_part() -> None:
     assert not gives_way(lambda *given: Page(*given[:3]))
 
 
+def test_the_log_tells_which_it_is(log: Log) -> None:
+    for server in (site(handler=Page), site(handler=Patient)):
+        with serving(server), connected(server) as peer, connected(server) as other:
+            assert exchange(peer) == exchange(other) == b"/"
+    told = [line for line in log.text.splitlines() if "next request" in line]
+    assert len(told) == 2
+    assert "Page needs no thread while it waits for its next request" in told[0]
+    assert "Patient keeps a thread while it waits for its next request: Patient has" in told[1]
+
+
 @pytest.mark.parametrize("method", ["process_request_thread", "shutdown_request"])
 def test_a_server_with_hooks_of_its_own_keeps_one_thread_for_each(method: str) -> None:
     threads: dict[str, set[int | None]] = {}
