@@ -10,11 +10,12 @@ import atexit
 import os
 import sys
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING
 
 from .ending import has_had_children, keep_sigterm, say, take_sigterm
 from .wish import VARIABLE, Wish
 
+# typing's own costs more than all of this file.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec

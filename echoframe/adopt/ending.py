@@ -14,8 +14,9 @@ from __future__ import annotations
 import _signal
 import os
 import sys
-from typing import TYPE_CHECKING
 
+# typing's own costs more than all of this file.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType

@@ -7,8 +7,9 @@ imported here.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+# typing's own costs more than all of this file.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

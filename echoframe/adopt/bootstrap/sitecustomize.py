@@ -10,18 +10,20 @@ _folder = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [path for path in sys.path if os.path.abspath(path) != _folder]
 
 if sys.version_info >= (3, 11):  # noqa: UP036  # any Python may come by here
-    from importlib.util import module_from_spec, spec_from_file_location
+    # importlib.util would bring half of the standard library.
+    from importlib.machinery import ModuleSpec, SourceFileLoader
 
     # By their paths and under their names: their package would bring all of echoframe.
-    for _name in ("wish", "ending", "early"):
-        _spec = spec_from_file_location(
-            "echoframe.adopt." + _name,
-            os.path.join(os.path.dirname(_folder), _name + ".py"),
-        )
-        assert _spec is not None and _spec.loader is not None  # noqa: PT018  # a file that is there
-        _module = module_from_spec(_spec)
-        sys.modules[_spec.name] = _module
-        _spec.loader.exec_module(_module)
+    for _part in ("wish", "ending", "early"):
+        _name = "echoframe.adopt." + _part
+        _path = os.path.join(os.path.dirname(_folder), _part + ".py")
+        _loader = SourceFileLoader(_name, _path)
+        _module = type(sys)(_name)
+        _module.__file__ = _path
+        _module.__spec__ = ModuleSpec(_name, _loader, origin=_path)
+        _module.__package__ = "echoframe.adopt"
+        sys.modules[_name] = _module
+        _loader.exec_module(_module)
     _module.begin()
 elif os.environ.get("ECHOFRAME_ADOPT", "").split(" ")[0] == str(os.getpid()):
     # The program itself. A child of it may well be an older Python, and is left alone.
