@@ -14,6 +14,7 @@ from __future__ import annotations
 import _signal
 import os
 import sys
+from _thread import get_ident
 
 # typing's own costs more than all of this file.
 TYPE_CHECKING = False
@@ -55,6 +56,7 @@ def take_sigterm() -> None:
     """Handle SIGTERM, if nobody does. Only in the main thread."""
     if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
         _signal.signal(_signal.SIGTERM, _on_sigterm)
+        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def has_sigterm() -> bool:
@@ -86,6 +88,19 @@ def say(sentence: str) -> None:
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
         pass
+
+
+# A child forgets what has come before it could be handled there. So it comes later.
+# By thread: the masks that they had.
+_held: dict[int, set[int]] = {}
+
+
+def _hold() -> None:
+    _held[get_ident()] = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
+
+
+def _let_go() -> None:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _held.pop(get_ident()))
 
 
 # --------------------------------------------------------------- the signal
@@ -130,7 +145,7 @@ class _Ending:
             _die()
 
     def _stop_servers(self) -> None:
-        from threading import Event, Thread, get_ident
+        from threading import Event, Thread
 
         main = any(server._life.serving == get_ident() for server in self.servers)
         over = Event()
@@ -197,11 +212,12 @@ class _Ending:
             self.due = True
             _signal.pthread_kill(main.ident or 0, _signal.SIGTERM)
             main.join(PATIENCE)
-        # This thread is over when the interpreter is. Until then a thread of the
-        # program's may hold that up, or somebody has caught SystemExit.
-        from time import sleep
+        if not main.is_alive():
+            # This thread is over when the interpreter is. Until then a thread of the
+            # program's may hold that up.
+            from time import sleep
 
-        sleep(PATIENCE)
+            sleep(PATIENCE)
         _leave(128 + _signal.SIGTERM if self.code is None else self.code)
 
 

@@ -24,6 +24,7 @@ from ..servers import (
     PreforkMixIn,
     ThreadingMixIn,
 )
+from .apart import keep_apart
 from .ending import has_sigterm, hooks, say
 from .wish import VARIABLE, Wish
 
@@ -78,6 +79,7 @@ def replace() -> None:
             replaced[cls] = type(name, bases, _body(cls))
     for cls, ours in replaced.items():
         setattr(socketserver, cls.__name__, ours)
+    _reach_ours()
     if wish.plain:
         side = KINDS[wish.model][1] if wish.model else THREADING
         _take_plain(getattr(socketserver, side))
@@ -90,24 +92,30 @@ def _mixin(name: str, model: str, wish: Wish) -> type:
     for setting, value in wish.settings.items():
         if hasattr(kind, setting):
             body[setting] = value
-    # socketserver's name for it.
-    body["request_queue_size"] = wish.settings.get("backlog", kind.backlog)
     if wish.resolve_names:
         body["resolve_names"] = True
-    bases: tuple[type, ...] = (_Noticed, kind)
-    if kind is PreforkMixIn:
-        if name == THREADING:
-            # Each worker has threads, as the program expects.
-            bases = (_Noticed, kind, ThreadingMixIn)
-        else:
-            # One after the other in each worker: never two in one process, as before.
-            body["process_request"] = socketserver.BaseServer.process_request
-    return type(name, bases, body)
+    # In each worker as the program expects it: with threads, or one after the other.
+    inner = (ThreadingMixIn,) if kind is PreforkMixIn and name == THREADING else ()
+    return type(name, (_Noticed, kind, *inner), body)
 
 
 def _body(cls: type) -> dict[str, Any]:
     own = ("__dict__", "__weakref__")
     return {name: value for name, value in vars(cls).items() if name not in own}
+
+
+def _reach_ours() -> None:
+    """Have what a program calls as BaseServer's be ours, where the server is."""
+    real: Any = socketserver.BaseServer.serve_forever
+
+    @wraps(real)
+    def serve_forever(self: Any, *arguments: Any, **keywords: Any) -> None:
+        if isinstance(self, _Noticed):
+            super(_Noticed, self).serve_forever(*arguments, **keywords)
+        else:
+            real(self, *arguments, **keywords)
+
+    vars(socketserver)["BaseServer"].serve_forever = serve_forever
 
 
 def _take_plain(mixin: type) -> None:
@@ -136,7 +144,19 @@ def _take_plain(mixin: type) -> None:
 class _Noticed(Lifecycle):
     """A server that is known from when it serves."""
 
+    def serve_forever(self, *arguments: Any, **keywords: Any) -> None:
+        # socketserver's mix-ins have none: so a server's own, which catches Ctrl-C or
+        # closes behind it, is not hidden. It comes to ours when it calls BaseServer's.
+        order = type(self).__mro__
+        behind = order[order.index(Lifecycle) + 1 :]
+        own: Any = next(cls for cls in behind if "serve_forever" in vars(cls))
+        if own is socketserver.BaseServer:
+            super().serve_forever(*arguments, **keywords)
+        else:
+            own.serve_forever(self, *arguments, **keywords)
+
     def _adopt(self) -> None:
+        keep_apart(self)
         super()._adopt()
         _known.add(self)
 
@@ -167,15 +187,12 @@ class _Known:
             say(visible(_line(server)))
 
     def serving(self) -> list[Any]:
-        """Those that accept here, or have conversations. From a signal handler, too."""
+        """Those that have served here and are not closed. From a signal handler, too."""
         servers = [found() for found in list(self._servers.values())]
         return [
             server
             for server in servers
-            if server is not None
-            and server._life.pid == os.getpid()
-            and not server._life.closed
-            and (server._life.serving or server._life.open)
+            if server is not None and server._life.pid == os.getpid() and not server._life.closed
         ]
 
 
@@ -210,24 +227,16 @@ def _close_all(pid: int) -> None:
             _close(server)
 
 
-# A program may have methods of these names that mean something else.
-
-
-def _ours(server: Any, name: str) -> Any:
-    package = __package__.partition(".")[0]
-    for cls in type(server).__mro__:
-        if name in vars(cls) and cls.__module__.partition(".")[0] == package:
-            return vars(cls)[name].__get__(server)
-    raise AttributeError(name)
+# These are asked from here, and so they are ours; see apart.py.
 
 
 def _stop(server: Any) -> None:
-    _ours(server, "stop")()
+    server.stop()
 
 
 def _close(server: Any) -> None:
     try:
-        _ours(server, "close")()
+        server.close()
     except Exception:
         logging.getLogger("echoframe.adopt").exception("a server could not be closed")
 
