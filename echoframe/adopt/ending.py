@@ -155,12 +155,13 @@ class _Ending:
                 for server in self.servers:
                     hooks.close(server)
             finally:
+                if self.cut:
+                    # The program waits for this thread, and would give a code of its own.
+                    _leave(128 + _signal.SIGTERM)
                 over.set()
 
         def look_after() -> None:
             over.wait()
-            if self.cut:
-                _leave(128 + _signal.SIGTERM)
             self._see_out(AFTER_SERVING if main else MOMENT)
 
         for server in self.servers:

@@ -40,7 +40,15 @@ signal.signal(signal.SIGTERM, lambda *words: sys.exit(0))
 )
 
 
-@pytest.mark.parametrize("text", [MAIN, THREAD, EXITS], ids=["main", "thread", "own handler"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        MAIN,
+        pytest.param(THREAD, marks=pytest.mark.slow),
+        pytest.param(EXITS, marks=pytest.mark.slow),
+    ],
+    ids=["main", "thread", "own handler"],
+)
 def test_a_request_completes(tmp_path: Path, text: str) -> None:
     program = written(tmp_path / "app.py", text, site=True)
     with adopted("-q", "-m", "pool", "--", *python(program)) as up, up.asked("/wait") as peer:
@@ -54,6 +62,7 @@ def test_a_request_completes(tmp_path: Path, text: str) -> None:
         assert up.log.rest() == ""
 
 
+@pytest.mark.slow
 def test_a_second_signal_cuts(tmp_path: Path) -> None:
     program = written(tmp_path / "app.py", MAIN, site=True)
     with adopted("-q", "--", *python(program)) as up, up.asked("/wait"):
@@ -64,6 +73,7 @@ def test_a_second_signal_cuts(tmp_path: Path) -> None:
         assert up.end() == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_program_that_catches_its_end_ends_all_the_same(tmp_path: Path) -> None:
     text = """
     import time
@@ -85,6 +95,7 @@ def test_a_program_that_catches_its_end_ends_all_the_same(tmp_path: Path) -> Non
         assert "caught" in up.out.rest()
 
 
+@pytest.mark.slow
 def test_a_programs_own_handler_is_left_to_it(tmp_path: Path) -> None:
     text = """
     import signal
@@ -146,6 +157,7 @@ def test_who_has_neither_servers_nor_children_ends_as_ever() -> None:
         assert up.end() == -signal.SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "handler", ["", "import signal, sys; signal.signal(15, lambda *w: sys.exit(4)); "]
 )

@@ -36,6 +36,7 @@ def test_what_threading_is_can_be_chosen_with_its_settings(site: Path) -> None:
         assert line.endswith("SIGTERM drains\n")
 
 
+@pytest.mark.slow
 def test_a_module_of_the_standard_library(tmp_path: Path) -> None:
     command = [*python("-u", "-m"), "http.server", "0", "--bind", "127.0.0.1", "-d", str(tmp_path)]
     # Two dashes are only needed where the command could be taken for a flag.
@@ -58,11 +59,11 @@ site(Site).serve_forever()
 @pytest.mark.parametrize(
     ("flags", "kind"),
     [
-        ([], "ForkingMixIn"),
+        pytest.param([], "ForkingMixIn", marks=pytest.mark.slow),
         (["-m", "prefork", "-w", "2"], "PreforkMixIn"),
         # Memory that was copied would be shared.
-        (["-m", "pool"], "ForkingMixIn"),
-        (["-m", "pool", "--force"], "PoolMixIn"),
+        pytest.param(["-m", "pool"], "ForkingMixIn", marks=pytest.mark.slow),
+        pytest.param(["-m", "pool", "--force"], "PoolMixIn", marks=pytest.mark.slow),
     ],
     ids=["as it is", "prefork", "pool", "pool by force"],
 )
@@ -76,6 +77,7 @@ def test_what_forking_is_can_be_chosen_too(tmp_path: Path, flags: list[str], kin
         assert up.end() == 0
 
 
+@pytest.mark.slow
 def test_a_server_without_a_mixin_gets_one_where_that_is_wanted(tmp_path: Path) -> None:
     program = written(
         tmp_path / "app.py", "site(http.server.HTTPServer).serve_forever()", site=True
@@ -149,9 +151,13 @@ def test_a_program_that_has_not_installed_us_finds_us_and_nothing_else_of_ours(
     ("program", "sentence"),
     [
         ("pass", "echoframe: this program never imported socketserver, so nothing was replaced\n"),
-        ("import http.server", "made no server of socketserver's mix-ins (--plain"),
+        pytest.param(
+            "import http.server",
+            "made no server of socketserver's mix-ins (--plain",
+            marks=pytest.mark.slow,
+        ),
         # It has an error of its own to tell.
-        ("raise KeyboardInterrupt", "KeyboardInterrupt\n"),
+        pytest.param("raise KeyboardInterrupt", "KeyboardInterrupt\n", marks=pytest.mark.slow),
     ],
 )
 def test_a_program_that_does_not_serve_is_told_so(program: str, sentence: str) -> None:
@@ -161,13 +167,14 @@ def test_a_program_that_does_not_serve_is_told_so(program: str, sentence: str) -
         assert ("nothing was replaced" in said) == ("replaced" in sentence or "made" in sentence)
 
 
+@pytest.mark.slow
 def test_a_program_that_uses_echoframe_itself(tmp_path: Path) -> None:
     program = f"import echoframe; {TELL}; print(issubclass(echoframe.ThreadServer, object))"
     with adopted("-q", "--", *python("-c", program)) as up:
         assert (up.end(), up.out.rest()) == (0, "adopted True\nTrue\n")
 
 
-@pytest.mark.parametrize("model", ["thread", "pool"])
+@pytest.mark.parametrize("model", [pytest.param("thread", marks=pytest.mark.slow), "pool"])
 def test_names_that_a_program_means_otherwise_stay_its_own(tmp_path: Path, model: str) -> None:
     text = """
     class Site(http.server.ThreadingHTTPServer):
