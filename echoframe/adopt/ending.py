@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
-__all__ = ["has_had_children", "hooks", "keep_sigterm", "say", "take_sigterm"]
+__all__ = [
+    "has_had_children",
+    "has_sigterm",
+    "hooks",
+    "is_ending",
+    "keep_sigterm",
+    "say",
+    "take_sigterm",
+]
 
 # So long (seconds) a program has to end by itself, once all is over: one whose main
 # thread served, and may have something to do behind that; and any other.
@@ -62,6 +70,11 @@ def take_sigterm() -> None:
 def has_sigterm() -> bool:
     """Tell whether SIGTERM is handled here, and not by the program."""
     return _signal.getsignal(_signal.SIGTERM) is _on_sigterm
+
+
+def is_ending() -> bool:
+    """Tell whether SIGTERM has come to this process, and ends its servers."""
+    return bool(_endings) and _endings[-1].pid == os.getpid()
 
 
 def keep_sigterm(module: ModuleType) -> None:
@@ -108,7 +121,7 @@ def _let_go() -> None:
 
 def _on_sigterm(number: int, frame: object) -> None:
     # A forked child has not heard what its parent has.
-    if not _endings or _endings[-1].pid != os.getpid():
+    if not is_ending():
         _endings.append(_Ending())
     _endings[-1].signalled()
 

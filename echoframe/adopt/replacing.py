@@ -25,7 +25,7 @@ from ..servers import (
     ThreadingMixIn,
 )
 from .apart import keep_apart
-from .ending import has_sigterm, hooks, say
+from .ending import has_sigterm, hooks, is_ending, say
 from .wish import VARIABLE, Wish
 
 __all__ = ["KINDS", "USABLE", "has_served", "kinds_of", "quiet", "replace"]
@@ -144,7 +144,12 @@ def _take_plain(mixin: type) -> None:
 class _Noticed(Lifecycle):
     """A server that is known from when it serves."""
 
+    def handle_request(self) -> None:
+        _leave_if_ending()
+        super().handle_request()
+
     def serve_forever(self, *arguments: Any, **keywords: Any) -> None:
+        _leave_if_ending()
         # socketserver's mix-ins have none: so a server's own, which catches Ctrl-C or
         # closes behind it, is not hidden. It comes to ours when it calls BaseServer's.
         order = type(self).__mro__
@@ -159,6 +164,12 @@ class _Noticed(Lifecycle):
         keep_apart(self)
         super()._adopt()
         _known.add(self)
+
+
+def _leave_if_ending() -> None:
+    # Of a loop around it, which would go on for ever.
+    if is_ending():
+        raise SystemExit(0)
 
 
 class _Known:

@@ -29,6 +29,13 @@ while True:
     time.sleep(0.1)
 """
 
+# For each request anew.
+LOOP = """
+server = site()
+while True:
+    server.handle_request()
+"""
+
 # It says that it was told to end, and no more.
 EXITS = (
     """
@@ -46,8 +53,9 @@ signal.signal(signal.SIGTERM, lambda *words: sys.exit(0))
         MAIN,
         pytest.param(THREAD, marks=pytest.mark.slow),
         pytest.param(EXITS, marks=pytest.mark.slow),
+        pytest.param(LOOP, marks=pytest.mark.slow),
     ],
-    ids=["main", "thread", "own handler"],
+    ids=["main", "thread", "own handler", "loop"],
 )
 def test_a_request_completes(tmp_path: Path, text: str) -> None:
     program = written(tmp_path / "app.py", text, site=True)
