@@ -36,10 +36,10 @@ def begin() -> None:
         return
     finder = _Finder()
     sys.meta_path.insert(0, finder)
-    for name in list(finder.waiting):
+    for name in finder.waiting:
         # Something that Python runs even earlier may have it already.
         if name in sys.modules:
-            finder.waiting.pop(name)(sys.modules[name])
+            finder.waiting[name](sys.modules[name])
     take_sigterm()
     if text.partition(" ")[0] == str(os.getpid()):
         atexit.register(_say_if_unused, os.getpid())
@@ -51,23 +51,23 @@ class _Finder:
     def __init__(self) -> None:
         # What is to be done when a module has just been loaded.
         self.waiting: dict[str, Callable[[ModuleType], object]] = {
-            "socketserver": _replace,
+            "echoframe": _replace,
+            "socketserver": _replace_unless_we_are_on_our_way,
             "signal": keep_sigterm,
         }
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        then = self.waiting.pop(name, None)
-        if name == "echoframe":
-            # While it is being imported it cannot replace anything yet.
-            then = _replace if self.waiting.pop("socketserver", None) else None
-            spec = PathFinder.find_spec(name, [_HOME])
-        elif then is not None:
-            spec = self._elsewhere(name, path, target)
-        else:
+        # Some only ask, and import nothing; so it stays.
+        then = self.waiting.get(name)
+        if then is None:
             return None
-        if spec is not None and spec.loader is not None and then is not None:
+        if name == "echoframe":
+            spec = PathFinder.find_spec(name, [_HOME])
+        else:
+            spec = self._elsewhere(name, path, target)
+        if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader, then)  # type: ignore[assignment]  # its base class is slow to import
         return spec
 
@@ -103,6 +103,13 @@ def _replace(module: ModuleType) -> None:
     from . import replacing
 
     replacing.replace()
+
+
+def _replace_unless_we_are_on_our_way(module: ModuleType) -> None:
+    # What is half imported replaces nothing. It is done behind that.
+    spec = getattr(sys.modules.get("echoframe"), "__spec__", None)
+    if not getattr(spec, "_initializing", False):
+        _replace(module)
 
 
 def _say_if_unused(pid: int) -> None:

@@ -169,7 +169,9 @@ def test_a_program_that_does_not_serve_is_told_so(program: str, sentence: str) -
 
 @pytest.mark.slow
 def test_a_program_that_uses_echoframe_itself(tmp_path: Path) -> None:
-    program = f"import echoframe; {TELL}; print(issubclass(echoframe.ThreadServer, object))"
+    # That somebody asks where it is, changes nothing.
+    look = "from importlib.util import find_spec; find_spec('echoframe'); find_spec('socketserver')"
+    program = f"{look}; import echoframe; {TELL}; print(issubclass(echoframe.ThreadServer, object))"
     with adopted("-q", "--", *python("-c", program)) as up:
         assert (up.end(), up.out.rest()) == (0, "adopted True\nTrue\n")
 
