@@ -16,12 +16,12 @@ __all__ = ["keep_apart"]
 
 _PACKAGE = __package__.partition(".")[0]
 
-# What these have is meant the same way by everybody.
+# What these have is meant the same way by everybody; and so is what they set.
 _STANDARD = frozenset(
     name
     for kind in ("TCPServer", "UDPServer", "ThreadingMixIn", "ForkingMixIn")
     for name in dir(getattr(socketserver, kind, object))
-)
+).union(("RequestHandlerClass", "server_address", "socket", "server_name", "server_port"))
 
 _made: dict[tuple[type, frozenset[str]], type] = {}
 
