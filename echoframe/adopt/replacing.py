@@ -223,7 +223,10 @@ def quiet() -> bool:
 def _line(server: Any) -> str:
     kinds = kinds_of(_known.wish)
     side = next(name for name in kinds if isinstance(server, getattr(socketserver, name, ())))
-    told = [f"{name} {getattr(server, name):g}" for name in _TOLD if hasattr(server, name)]
+    values = {name: getattr(server, name) for name in _TOLD if hasattr(server, name)}
+    if values.get("workers") == 0:
+        values["workers"] = "auto"
+    told = [f"{name} {value}" for name, value in values.items()]
     return (
         f"{type(server).__name__} at {server.server_address} has the model {kinds[side]} "
         f"in place of socketserver.{side} ({', '.join(told)}); "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from echoframe import Address
+from echoframe.adopt import ending
 
-from ..cli.programs import refused
+from ..cli.programs import PATIENCE, refused
 from .adopted import Program, adopted, python, written
 
 
@@ -198,3 +201,11 @@ def test_a_process_of_multiprocessing_can_be_terminated(tmp_path: Path) -> None:
     )
     with adopted("--", *python(program)) as up:
         assert (up.end(), up.out.rest()) == (0, "-15\n-15\n")
+
+
+def test_children_are_known_where_the_kernel_does_not_tell() -> None:
+    before = ending._started()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert set(ending._started()) - set(before) == {child.pid}
+        child.communicate(b"\n", PATIENCE)
+    assert child.pid not in ending._started()

@@ -167,6 +167,25 @@ def test_a_program_that_does_not_serve_is_told_so(program: str, sentence: str) -
         assert ("nothing was replaced" in said) == ("replaced" in sentence or "made" in sentence)
 
 
+@pytest.mark.parametrize(
+    ("own", "line"),
+    [
+        ("", "echoframe: so it is\\x1b\n"),
+        pytest.param(
+            "logging.basicConfig(); ", "WARNING:echoframe.server:so it is", marks=pytest.mark.slow
+        ),
+    ],
+    ids=["no log", "a log"],
+)
+def test_what_is_wrong_is_said_once_where_the_program_logs(own: str, line: str) -> None:
+    log = "logging.getLogger('echoframe.server')"
+    program = f"import logging, socketserver; {own}{log}.info('no'); {log}.warning('so it is\\x1b')"
+    with adopted("-q", "--", *python("-c", program)) as up:
+        said = up.log.rest()
+        assert said.startswith(line)
+        assert said.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_program_that_uses_echoframe_itself(tmp_path: Path) -> None:
     # That somebody asks where it is, changes nothing.
