@@ -11,7 +11,7 @@ import os
 import sys
 from importlib.machinery import PathFinder
 
-from .ending import has_had_children, keep_sigterm, say, take_sigterm
+from .ending import end_as_they_did, has_had_children, keep_sigterm, say, take_sigterm
 from .wish import VARIABLE, Wish
 
 # typing's own costs more than all of this file.
@@ -41,6 +41,8 @@ def begin() -> None:
         if name in sys.modules:
             finder.waiting[name](sys.modules[name])
     take_sigterm()
+    # First, and so behind everything that others do at the end.
+    atexit.register(end_as_they_did)
     if text.partition(" ")[0] == str(os.getpid()):
         atexit.register(_say_if_unused, os.getpid())
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 __all__ = [
+    "end_as_they_did",
     "has_had_children",
     "has_sigterm",
     "hooks",
@@ -37,12 +38,18 @@ __all__ = [
 # thread served, and may have something to do behind that; and any other.
 AFTER_SERVING = 5.0
 MOMENT = 0.5
-# And so long to end when it was told to.
+# And so long to end when it was told to, and to be over then: others' children, too, may
+# have something to finish.
 PATIENCE = 5.0
+LAST = 30.0
 
 # Their handlers of SIGTERM end the process, and say no more than that. What serves in
 # their children, or in another thread, would be cut off by them.
 RELOADERS = ("werkzeug._reloader", "django.utils.autoreload")
+
+
+# As a shell says it.
+_TERMINATED = 128 + _signal.SIGTERM
 
 
 class Hooks:
@@ -75,6 +82,13 @@ def has_sigterm() -> bool:
 def is_ending() -> bool:
     """Tell whether SIGTERM has come to this process, and ends its servers."""
     return bool(_endings) and _endings[-1].pid == os.getpid()
+
+
+def end_as_they_did() -> None:
+    """End this process by SIGTERM if that is due; the last thing that it does."""
+    if is_ending() and _endings[-1].due and _endings[-1].code is None:
+        _flush()
+        _die()
 
 
 def keep_sigterm(module: ModuleType) -> None:
@@ -142,9 +156,8 @@ class _Ending:
     def signalled(self) -> None:
         """It has come, perhaps again. In the main thread, between any two steps of it."""
         if self.due:
-            if self.code is None:
-                _die()
-            raise SystemExit(self.code)
+            # Whoever cleans up behind a program does; see end_as_they_did().
+            raise SystemExit(_TERMINATED if self.code is None else self.code)
         self.signals += 1
         if self.signals > 1:
             self._hurry()
@@ -170,7 +183,7 @@ class _Ending:
             finally:
                 if self.cut:
                     # The program waits for this thread, and would give a code of its own.
-                    _leave(128 + _signal.SIGTERM)
+                    _leave(_TERMINATED)
                 over.set()
 
         def look_after() -> None:
@@ -190,16 +203,20 @@ class _Ending:
     def _tell_children(self) -> None:
         from threading import Thread
 
-        told = _children()
+        daemons = _daemons()
+        told = [pid for pid in _children() if pid not in daemons]
         for pid in told:
             _kill(pid)
+        if not told:
+            # Nobody whose end would tell how to end.
+            self.code = None
 
         def look_after() -> None:
             for pid in told:
                 code = _end_of(pid)
                 if self.code == 0 and code != 0:
                     self.code = code
-            self._see_out(MOMENT)
+            self._see_out(MOMENT if told else 0)
 
         try:
             Thread(target=look_after, name="echoframe-ending", daemon=True).start()
@@ -231,8 +248,8 @@ class _Ending:
             # program's may hold that up.
             from time import sleep
 
-            sleep(PATIENCE)
-        _leave(128 + _signal.SIGTERM if self.code is None else self.code)
+            sleep(LAST)
+        _leave(_TERMINATED if self.code is None else self.code)
 
 
 # The last one is this process's, once SIGTERM has come.
@@ -245,12 +262,16 @@ def _die() -> None:
 
 
 def _leave(code: int) -> NoReturn:
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass
-    os._exit(code)
 
 
 # ------------------------------------------------------------- the children
@@ -297,6 +318,14 @@ def _children() -> list[int]:
     except OSError:
         return _started()
     return [pid for pid in map(int, found) if _minds(pid)]
+
+
+def _daemons() -> set[int | None]:
+    """Those that multiprocessing ends itself, and that may hold a lock which it needs then."""
+    if "multiprocessing.process" not in sys.modules:
+        return set()
+    known = vars(sys.modules["multiprocessing.process"])["_children"]
+    return {child.pid for child in list(known) if child.daemon}
 
 
 def _minds(pid: int) -> bool:

@@ -203,6 +203,28 @@ def test_a_process_of_multiprocessing_can_be_terminated(tmp_path: Path) -> None:
         assert (up.end(), up.out.rest()) == (0, "-15\n-15\n")
 
 
+@pytest.mark.slow
+def test_a_pool_of_multiprocessings_is_gone_with_its_program(tmp_path: Path) -> None:
+    program = written(
+        tmp_path / "app.py",
+        """
+        import multiprocessing, os, time
+
+        if __name__ == "__main__":
+            pool = multiprocessing.get_context("spawn").Pool(2)
+            print(*pool.map(abs, [1]), *(child.pid for child in pool._pool), flush=True)
+            time.sleep(60)
+        """,
+    )
+    with adopted("--", *python(program)) as up:
+        _, *pids = up.out.until("\n").split()
+        assert len(pids) == 2
+        up.terminate()
+        assert up.end() == -signal.SIGTERM
+        # Each of them has it open.
+        up.out.rest()
+
+
 def test_children_are_known_where_the_kernel_does_not_tell() -> None:
     before = ending._started()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
