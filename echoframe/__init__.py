@@ -3,7 +3,7 @@
 How the package is built, from the bottom up; imports only ever point down:
 
     cli                           words on a command line
-    testing                       try handlers and servers out
+    testing        adopt          try things out | programs that exist already
     servers        client probing who waits for whom | who asks
     session        transports     bytes in, bytes out | how a socket is made
     framing  handlers  address    bytes and messages | message to reply | text to place

@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "serve a handler in every way, measure, and say what changes",
     "bench": "measure one server that runs already",
     "report": "show results of compare and bench again, side by side, or as a file",
+    "adopt": "run a program of socketserver's with our mix-ins instead",
     "probe": "tell which ports of a host take connections",
     "handlers": "list the handlers that can be served by name",
     "models": "list the ways to serve many conversations at once",

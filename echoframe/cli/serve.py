@@ -29,14 +29,14 @@ from .log import FORMATS, LEVELS, log_to_stderr, wants_colour
 from .options import CONFIG, COUNT, FLAG, LIST, SWITCH, VALUE, Choice, Option, choose
 from .parsing import Parser, read_int, read_number
 
-__all__ = ["EXAMPLE", "OPTIONS", "parser", "run"]
+__all__ = ["EXAMPLE", "OPTIONS", "one_of", "parser", "run", "setting_option"]
 
 EXAMPLE = "echoframe serve command --port 8000 --model fork"
 
 logger = logging.getLogger("echoframe.server")
 
 
-def _one_of(known: Any) -> Any:
+def one_of(known: Any) -> Any:
     def read(text: str) -> str:
         if text.lower() not in known:
             hint = near(text, known)
@@ -124,7 +124,7 @@ def _read_group(text: str) -> str:
     return text
 
 
-def _setting(setting: Setting) -> Option:
+def setting_option(setting: Setting) -> Option:
     if setting.read is not None:
         return _text_setting(setting)
     unit = setting.unit
@@ -240,14 +240,14 @@ OPTIONS = [
         "NAME|UID",
     ),
     Option("group", "and this group (the user's own)", _read_group, "NAME|GID"),
-    Option("log_level", f"{', '.join(LEVELS)} (info)", _one_of(LEVELS), "LEVEL"),
-    Option("log_format", "text or json, an object on each line (text)", _one_of(FORMATS), "FORMAT"),
+    Option("log_level", f"{', '.join(LEVELS)} (info)", one_of(LEVELS), "LEVEL"),
+    Option("log_format", "text or json, an object on each line (text)", one_of(FORMATS), "FORMAT"),
     Option("quiet", "log warnings and errors only", letter="q", kind=SWITCH),
     Option("verbose", "log each message too; twice: all there is", letter="v", kind=COUNT),
     Option(
         "color",
         "auto, always or never; auto is on a terminal, unless NO_COLOR is set (auto)",
-        _one_of(("auto", "always", "never")),
+        one_of(("auto", "always", "never")),
         "WHEN",
     ),
     Option(
@@ -271,7 +271,7 @@ OPTIONS = [
         check_path,
         "PATH",
     ),
-    *map(_setting, SETTINGS.values()),
+    *map(setting_option, SETTINGS.values()),
 ]
 
 _MORE = """\

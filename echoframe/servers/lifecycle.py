@@ -197,8 +197,14 @@ class Lifecycle(Hosting):
             life.ended.wait()
 
     def server_close(self) -> None:
-        """The same as close()."""
-        self.close()
+        """The same as close(); on a server that was never used, its socket alone.
+
+        Some programs do that to put another socket in its place.
+        """
+        if "_life" in vars(self):
+            self.close()
+        else:
+            self._close_listeners()
 
     def handle_request(self) -> None:
         """Serve one connection, or call handle_timeout() after `timeout` seconds."""

@@ -1,0 +1,286 @@
+"""socketserver with our mix-ins in place of its own.
+
+Done once in a process, right behind its import: whatever is derived from them later,
+http.server's classes and everybody's, is derived from ours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socketserver
+import time
+import weakref
+from functools import wraps
+from typing import Any
+
+from ..printing import visible
+from ..servers import (
+    SETTINGS,
+    ForkingMixIn,
+    Lifecycle,
+    PoolMixIn,
+    PreforkMixIn,
+    ThreadingMixIn,
+)
+from .apart import keep_apart
+from .ending import has_sigterm, hooks, is_ending, say
+from .wish import VARIABLE, Wish
+
+__all__ = ["KINDS", "USABLE", "has_served", "kinds_of", "quiet", "replace"]
+
+THREADING, FORKING = "ThreadingMixIn", "ForkingMixIn"
+
+# By model: the mix-in, and what it takes the place of.
+KINDS: dict[str, tuple[type[Lifecycle], str]] = {
+    "thread": (ThreadingMixIn, THREADING),
+    "pool": (PoolMixIn, THREADING),
+    "fork": (ForkingMixIn, FORKING),
+    "prefork": (PreforkMixIn, FORKING),
+}
+
+# A handler class reads its messages itself.
+USABLE = [name for name in SETTINGS if name not in ("max_message", "write_buffer")]
+
+# What the line about a server says of its settings, where its model has them.
+_TOLD = ("max_connections", "threads", "workers", "drain_timeout")
+
+_LEVELS = {-1: logging.WARNING, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+def kinds_of(wish: Wish) -> dict[str, str]:
+    """Give the model that takes the place of each of socketserver's mix-ins."""
+    own = {THREADING: "thread", FORKING: "fork"}
+    if not wish.model:
+        return own
+    if wish.force:
+        return dict.fromkeys(own, wish.model)
+    return {**own, KINDS[wish.model][1]: wish.model}
+
+
+def replace() -> None:
+    """Do it, unless it was done."""
+    if "wish" in vars(_known):
+        return
+    _known.wish = wish = Wish.from_text(os.environ[VARIABLE])
+    hooks.servers, hooks.close = _known.serving, _close
+    hooks.stop, hooks.cut = _stop, _cut
+    _log(wish)
+    replaced: dict[Any, type] = {
+        vars(socketserver)[name]: _mixin(name, model, wish)
+        for name, model in kinds_of(wish).items()
+        if name in vars(socketserver)
+    }
+    # The ready classes that are made of them.
+    for name, cls in vars(socketserver).copy().items():
+        if isinstance(cls, type) and not replaced.keys().isdisjoint(cls.__bases__):
+            bases = tuple(replaced.get(base, base) for base in cls.__bases__)
+            replaced[cls] = type(name, bases, _body(cls))
+    for cls, ours in replaced.items():
+        setattr(socketserver, cls.__name__, ours)
+    _reach_ours()
+    if wish.plain:
+        side = KINDS[wish.model][1] if wish.model else THREADING
+        _take_plain(getattr(socketserver, side))
+
+
+def _mixin(name: str, model: str, wish: Wish) -> type:
+    kind, _ = KINDS[model]
+    original = vars(socketserver)[name]
+    body: dict[str, Any] = {"__module__": "socketserver", "__doc__": original.__doc__}
+    for setting, value in wish.settings.items():
+        if hasattr(kind, setting):
+            body[setting] = value
+    if wish.resolve_names:
+        body["resolve_names"] = True
+    # In each worker as the program expects it: with threads, or one after the other.
+    inner = (ThreadingMixIn,) if kind is PreforkMixIn and name == THREADING else ()
+    return type(name, (_Noticed, kind, *inner), body)
+
+
+def _body(cls: type) -> dict[str, Any]:
+    own = ("__dict__", "__weakref__")
+    return {name: value for name, value in vars(cls).items() if name not in own}
+
+
+def _reach_ours() -> None:
+    """Have what a program calls as BaseServer's be ours, where the server is."""
+    real: Any = socketserver.BaseServer.serve_forever
+
+    @wraps(real)
+    def serve_forever(self: Any, *arguments: Any, **keywords: Any) -> None:
+        if isinstance(self, _Noticed):
+            super(_Noticed, self).serve_forever(*arguments, **keywords)
+        else:
+            real(self, *arguments, **keywords)
+
+    vars(socketserver)["BaseServer"].serve_forever = serve_forever
+
+
+def _take_plain(mixin: type) -> None:
+    """Have servers without a mix-in get one when they are made."""
+    begin: Any = socketserver.BaseServer.__init__
+    made: dict[type, type] = {}
+
+    @wraps(begin)
+    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+        cls = type(self)
+        if not isinstance(self, Lifecycle):
+            if cls not in made:
+                names = ("__module__", "__qualname__", "__doc__")
+                body = {name: getattr(cls, name) for name in names}
+                metaclass: Any = type(cls)
+                made[cls] = metaclass(cls.__name__, (mixin, cls), body)
+            self.__class__ = made[cls]
+        begin(self, *arguments, **keywords)
+
+    vars(socketserver)["BaseServer"].__init__ = __init__
+
+
+# ----------------------------------------------------------- servers that serve
+
+
+class _Noticed(Lifecycle):
+    """A server that is known from when it serves."""
+
+    def handle_request(self) -> None:
+        _leave_if_ending()
+        super().handle_request()
+
+    def serve_forever(self, *arguments: Any, **keywords: Any) -> None:
+        _leave_if_ending()
+        # socketserver's mix-ins have none: so a server's own, which catches Ctrl-C or
+        # closes behind it, is not hidden. It comes to ours when it calls BaseServer's.
+        order = type(self).__mro__
+        behind = order[order.index(Lifecycle) + 1 :]
+        own: Any = next(cls for cls in behind if "serve_forever" in vars(cls))
+        if own is socketserver.BaseServer:
+            super().serve_forever(*arguments, **keywords)
+        else:
+            own.serve_forever(self, *arguments, **keywords)
+
+    def _adopt(self) -> None:
+        keep_apart(self)
+        super()._adopt()
+        _known.add(self)
+
+
+def _leave_if_ending() -> None:
+    # Of a loop around it, which would go on for ever.
+    if is_ending():
+        raise SystemExit(0)
+
+
+class _Known:
+    """The servers of this process, and what was said about them."""
+
+    wish: Wish
+
+    def __init__(self) -> None:
+        self._servers: dict[int, weakref.ref[Any]] = {}
+        # The process that has said that it serves.
+        self.told = 0
+
+    def add(self, server: Any) -> None:
+        key = id(server)
+        if getattr(server, "_post", None) is not None:
+            # A worker obeys its supervisor.
+            return
+        if key not in self._servers:
+            self._servers[key] = weakref.ref(server, lambda _: self._servers.pop(key, None))
+        if self.told == os.getpid():
+            return
+        self.told = os.getpid()
+        # Behind what the program has to do at its end comes what others do there.
+        atexit.register(_close_all, os.getpid())
+        if not quiet():
+            say(visible(_line(server)))
+
+    def serving(self) -> list[Any]:
+        """Those that have served here and are not closed. From a signal handler, too."""
+        servers = [found() for found in list(self._servers.values())]
+        return [
+            server
+            for server in servers
+            if server is not None and server._life.pid == os.getpid() and not server._life.closed
+        ]
+
+
+_known = _Known()
+
+
+def has_served() -> bool:
+    """Tell whether a server of this process has served."""
+    return bool(_known.told)
+
+
+def quiet() -> bool:
+    """Tell whether nothing is to be said but what is wrong."""
+    return _known.wish.loudness < 0
+
+
+def _line(server: Any) -> str:
+    kinds = kinds_of(_known.wish)
+    side = next(name for name in kinds if isinstance(server, getattr(socketserver, name, ())))
+    values = {name: getattr(server, name) for name in _TOLD if hasattr(server, name)}
+    if values.get("workers") == 0:
+        values["workers"] = "auto"
+    told = [f"{name} {value}" for name, value in values.items()]
+    return (
+        f"{type(server).__name__} at {server.server_address} has the model {kinds[side]} "
+        f"in place of socketserver.{side} ({', '.join(told)}); "
+        f"SIGTERM {'drains' if has_sigterm() else 'is left to the program'}"
+    )
+
+
+def _close_all(pid: int) -> None:
+    # Of daemon threads, which would end in the middle of a reply.
+    if os.getpid() == pid:
+        for server in _known.serving():
+            _close(server)
+
+
+# These are asked from here, and so they are ours; see apart.py.
+
+
+def _stop(server: Any) -> None:
+    server.stop()
+
+
+def _close(server: Any) -> None:
+    try:
+        server.close()
+    except Exception:
+        logging.getLogger("echoframe.adopt").exception("a server could not be closed")
+
+
+def _cut(server: Any) -> None:
+    server._life.cutting = True
+    server._life.deadline = time.monotonic()
+    server._wake()
+
+
+# ------------------------------------------------------------------------ log
+
+
+class _Unheard(logging.Handler):
+    """What nobody else would write: a program's own log has it otherwise."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger().handlers:
+            return
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            say("\n  ".join(visible(line) for line in text.split("\n")))
+
+
+def _log(wish: Wish) -> None:
+    logger = logging.getLogger("echoframe")
+    logger.addHandler(_Unheard())
+    if logger.level == logging.NOTSET:
+        # A program that logs its own doings has not asked for ours.
+        logger.setLevel(_LEVELS[wish.loudness])
