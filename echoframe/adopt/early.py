@@ -11,7 +11,14 @@ import os
 import sys
 from importlib.machinery import PathFinder
 
-from .ending import end_as_they_did, has_had_children, keep_sigterm, say, take_sigterm
+from .ending import (
+    end_as_they_did,
+    has_had_children,
+    is_of_multiprocessing,
+    keep_sigterm,
+    say,
+    take_sigterm,
+)
 from .wish import VARIABLE, Wish
 
 # typing's own costs more than all of this file.
@@ -40,7 +47,8 @@ def begin() -> None:
         # Something that Python runs even earlier may have it already.
         if name in sys.modules:
             finder.waiting[name](sys.modules[name])
-    take_sigterm()
+    if not is_of_multiprocessing():
+        take_sigterm()
     # First, and so behind everything that others do at the end.
     atexit.register(end_as_they_did)
     if text.partition(" ")[0] == str(os.getpid()):

@@ -29,6 +29,7 @@ __all__ = [
     "has_sigterm",
     "hooks",
     "is_ending",
+    "is_of_multiprocessing",
     "keep_sigterm",
     "say",
     "take_sigterm",
@@ -42,6 +43,12 @@ MOMENT = 0.5
 # have something to finish.
 PATIENCE = 5.0
 LAST = 30.0
+
+# How often a child is looked at that was told to end.
+LOOK = 0.02
+
+# The kernel tells of processes.
+_TELLS = os.path.exists("/proc/self/status")
 
 # Their handlers of SIGTERM end the process, and say no more than that. What serves in
 # their children, or in another thread, would be cut off by them.
@@ -68,10 +75,17 @@ hooks = Hooks()
 
 
 def take_sigterm() -> None:
-    """Handle SIGTERM, if nobody does. Only in the main thread."""
-    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+    """Handle SIGTERM, if nobody does and it is the main thread that can."""
+    if _signal.getsignal(_signal.SIGTERM) != _signal.SIG_DFL:
+        return
+    try:
         _signal.signal(_signal.SIGTERM, _on_sigterm)
-        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
+    except ValueError:
+        # Another thread serves, in a process that was forked.
+        return
+    if not _hooked:
+        _hooked.append(True)
+        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_begin_anew)
 
 
 def has_sigterm() -> bool:
@@ -128,6 +142,23 @@ def _hold() -> None:
 
 def _let_go() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, _held.pop(get_ident()))
+
+
+def _begin_anew() -> None:
+    # A handler does not run where a signal comes just before something that waits: whoever
+    # waits for the end of a child would wait for ever. So a child ends of it, until it serves.
+    if has_sigterm():
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    _let_go()
+
+
+# Not empty once these are called around each fork.
+_hooked: list[bool] = []
+
+
+def is_of_multiprocessing() -> bool:
+    """Tell whether this process is a helper or a worker of that, to which the same applies."""
+    return any(word.startswith("from multiprocessing.") for word in sys.orig_argv[1:])
 
 
 # --------------------------------------------------------------- the signal
@@ -294,13 +325,22 @@ def _kill(pid: int) -> None:
 
 def _end_of(pid: int) -> int | None:
     """Wait for a child, and leave it to the program; its exit code, None for SIGTERM."""
-    try:
-        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        # The program was waiting as well, and knows what to make of it.
-        return 0
-    if found is None or found.si_code == os.CLD_EXITED:
-        return found.si_status if found is not None else 0
+    from time import sleep
+
+    found = None
+    while found is None:
+        try:
+            found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            # The program was waiting as well, and knows what to make of it.
+            return 0
+        if found is None:
+            if _TELLS and not _minds(pid):
+                # It was only just started, and has learned by now to ignore the signal.
+                return 0
+            sleep(LOOK)
+    if found.si_code == os.CLD_EXITED:
+        return found.si_status
     return None if found.si_status == _signal.SIGTERM else 128 + found.si_status
 
 

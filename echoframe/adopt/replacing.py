@@ -25,7 +25,7 @@ from ..servers import (
     ThreadingMixIn,
 )
 from .apart import keep_apart
-from .ending import has_sigterm, hooks, is_ending, say
+from .ending import has_sigterm, hooks, is_ending, say, take_sigterm
 from .wish import VARIABLE, Wish
 
 __all__ = ["KINDS", "USABLE", "has_served", "kinds_of", "quiet", "replace"]
@@ -79,7 +79,6 @@ def replace() -> None:
             replaced[cls] = type(name, bases, _body(cls))
     for cls, ours in replaced.items():
         setattr(socketserver, cls.__name__, ours)
-    _reach_ours()
     if wish.plain:
         side = KINDS[wish.model][1] if wish.model else THREADING
         _take_plain(getattr(socketserver, side))
@@ -102,20 +101,6 @@ def _mixin(name: str, model: str, wish: Wish) -> type:
 def _body(cls: type) -> dict[str, Any]:
     own = ("__dict__", "__weakref__")
     return {name: value for name, value in vars(cls).items() if name not in own}
-
-
-def _reach_ours() -> None:
-    """Have what a program calls as BaseServer's be ours, where the server is."""
-    real: Any = socketserver.BaseServer.serve_forever
-
-    @wraps(real)
-    def serve_forever(self: Any, *arguments: Any, **keywords: Any) -> None:
-        if isinstance(self, _Noticed):
-            super(_Noticed, self).serve_forever(*arguments, **keywords)
-        else:
-            real(self, *arguments, **keywords)
-
-    vars(socketserver)["BaseServer"].serve_forever = serve_forever
 
 
 def _take_plain(mixin: type) -> None:
@@ -150,15 +135,7 @@ class _Noticed(Lifecycle):
 
     def serve_forever(self, *arguments: Any, **keywords: Any) -> None:
         _leave_if_ending()
-        # socketserver's mix-ins have none: so a server's own, which catches Ctrl-C or
-        # closes behind it, is not hidden. It comes to ours when it calls BaseServer's.
-        order = type(self).__mro__
-        behind = order[order.index(Lifecycle) + 1 :]
-        own: Any = next(cls for cls in behind if "serve_forever" in vars(cls))
-        if own is socketserver.BaseServer:
-            super().serve_forever(*arguments, **keywords)
-        else:
-            own.serve_forever(self, *arguments, **keywords)
+        super().serve_forever(*arguments, **keywords)
 
     def _adopt(self) -> None:
         keep_apart(self)
@@ -192,6 +169,8 @@ class _Known:
         if self.told == os.getpid():
             return
         self.told = os.getpid()
+        # A child may have none yet.
+        take_sigterm()
         # Behind what the program has to do at its end comes what others do there.
         atexit.register(_close_all, os.getpid())
         if not quiet():

@@ -6,6 +6,7 @@ A server of our own (base.py) makes its listeners itself and replaces what is he
 
 from __future__ import annotations
 
+import functools
 import logging
 import select
 import socket
@@ -19,7 +20,7 @@ from .kernel import received
 from .life import Connection
 from .steps import Handshake
 
-__all__ = ["Hosting"]
+__all__ = ["Hosting", "own_loop"]
 
 logger = logging.getLogger("echoframe.server")
 
@@ -40,6 +41,8 @@ class Hosting(Accepting):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        if own_loop(cls) is not None:
+            _lend_the_loop()
         order = cls.__mro__
         if socketserver.BaseServer not in order or order.index(Hosting) < order.index(
             socketserver.BaseServer
@@ -100,6 +103,10 @@ class Hosting(Accepting):
             listener.do_handshake_on_connect = False
             self._shakes_later = True
 
+    def _serve_forever(self, poll_interval: float) -> None:
+        """What the stdlib's serve_forever() is."""
+        raise NotImplementedError
+
     def _is_another(self, listener: Any) -> bool:
         # A listener of the program's waits in accept() if nobody is there.
         watch = select.poll()
@@ -133,6 +140,31 @@ class Hosting(Accepting):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
+
+
+def own_loop(kind: type[Any]) -> Any:
+    """Give the class behind ours that has a serve_forever() of its own, if there is one."""
+    order = kind.__mro__
+    behind = order[order.index(Hosting) + 1 :]
+    own = next((cls for cls in behind if "serve_forever" in vars(cls)), None)
+    return None if own is socketserver.BaseServer else own
+
+
+@functools.cache
+def _lend_the_loop() -> None:
+    # It is the program's, which catches Ctrl-C or closes behind it; and it calls the
+    # stdlib's, by name or by super(), where nothing of ours can stand. So that one asks
+    # whose server it is, from the first class that has one on.
+    real: Any = socketserver.BaseServer.serve_forever
+
+    @functools.wraps(real)
+    def serve_forever(self: Any, poll_interval: float = 0.5) -> None:
+        if isinstance(self, Hosting):
+            self._serve_forever(poll_interval)
+        else:
+            real(self, poll_interval)
+
+    vars(socketserver)["BaseServer"].serve_forever = serve_forever
 
 
 def _asks_for_names(owner: type[Any] | None) -> bool:

@@ -24,7 +24,7 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
-from .hosting import Hosting
+from .hosting import Hosting, own_loop
 from .life import Connection, Report
 from .rows import CUT, ORDER
 from .tending import LOOK, counted
@@ -76,6 +76,16 @@ class Lifecycle(Hosting):
         service_actions(): it is called at least that often. Otherwise an idle
         server does not wake at all.
         """
+        own = own_loop(type(self)) if self._runs_own_loop else None
+        if own is None:
+            self._serve_forever(poll_interval)
+        else:
+            own.serve_forever(self, poll_interval)
+
+    # One that a program has behind the mix-in; it comes back if it calls the stdlib's.
+    _runs_own_loop = True
+
+    def _serve_forever(self, poll_interval: float) -> None:
         life = self._life
         if life.closed:
             return

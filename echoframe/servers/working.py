@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socketserver
 from typing import Any
 
 from .crew import CUT, DRAIN, OURS, PAUSE, Post
+from .hosting import own_loop
 from .life import Connection, Report
 from .lifecycle import Lifecycle, SecondSignal
 from .settings import SETTINGS
@@ -66,15 +66,15 @@ class Working(Lifecycle):
         post.report(super().close())
 
     def _serve(self, post: Post) -> None:
-        # A program's own stands behind the mix-in. It ends within its poll_interval.
-        classes = type(self).__mro__
-        behind = classes[classes.index(Lifecycle) + 1 :]
-        own: Any = next(cls for cls in behind if "serve_forever" in vars(cls))
-        if own is socketserver.BaseServer:
-            super().serve_forever(self._poll_interval)
-        else:
+        if own_loop(type(self)) is not None:
+            # Perhaps it accepts by itself, and we never hear of it.
             post.ready()
-            own.serve_forever(self, self._poll_interval)
+        super().serve_forever(self._poll_interval)
+
+    @property
+    def _runs_own_loop(self) -> bool:  # type: ignore[override]  # an attribute of all others
+        # The supervisor has workers for that.
+        return self._post is not None
 
     # ------------------------------------------------------------ what it is told
 

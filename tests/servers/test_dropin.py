@@ -735,3 +735,40 @@ def test_shutdown_does_not_wait_for_a_poll(mix_in: type[Any]) -> None:
         server.shutdown()
         thread.join(DEADLINE)
         assert not thread.is_alive()
+
+
+class Careful(socketserver.TCPServer):
+    """As werkzeug's: a loop around the stdlib's."""
+
+    allow_reuse_address = True
+    loops = 0
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        self.loops += 1
+        try:
+            super().serve_forever(poll_interval=poll_interval)
+        finally:
+            self.server_close()
+
+
+@in_this_process
+def test_a_loop_behind_the_mix_in_is_the_programs(mix_in: type[Any]) -> None:
+    server = made(mix_in, Careful)(("127.0.0.1", 0), Upper)
+    thread = threading.Thread(target=server.serve_forever, args=(600,))
+    thread.start()
+    with connected(server) as peer:
+        assert ask(peer, b"hello") == b"HELLO"
+    server.shutdown()
+    thread.join(DEADLINE)
+    assert server.loops == 1
+    # By the program, and drained.
+    assert server.report.served == 1
+    # Of others it stays what it is.
+    with Careful(("127.0.0.1", 0), Upper) as plain:
+        thread = threading.Thread(target=plain.serve_forever, args=(0.01,))
+        thread.start()
+        with connected(plain) as peer:
+            assert ask(peer, b"hello") == b"HELLO"
+        plain.shutdown()
+        thread.join(DEADLINE)
+    assert plain.loops == 1
