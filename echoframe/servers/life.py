@@ -145,8 +145,9 @@ class Life:
     overdue = False
     cutting = False
     closed = False
-    # The thread that is in serve_forever().
+    # The thread that is in serve_forever(), or in handle_request().
     serving: int | None = None
+    handling: int | None = None
     # The listener that is ready, for get_request().
     ready: Any = None
     # When the deadlines are to be looked at next, and when somebody did again after this

@@ -227,7 +227,15 @@ class Lifecycle(Hosting):
             patience = own if patience is None else min(own, patience)
         deadline = None if patience is None else time.monotonic() + patience
         self._adopt()
-        if not self._accept_loop(once=True, deadline=deadline) and not life.stop_requested:
+        # Whoever closes it meanwhile waits until the listener is looked at no more.
+        life.handling = threading.get_ident()
+        life.ended.clear()
+        try:
+            came = self._accept_loop(once=True, deadline=deadline)
+        finally:
+            life.handling = None
+            life.ended.set()
+        if not came and not life.stop_requested:
             self.handle_timeout()
         life.stop_requested = False
 
@@ -248,7 +256,8 @@ class Lifecycle(Hosting):
             life.deadline = began + drain
             self._wake()
         # On single the serving thread may be in a conversation; the keeper ends that.
-        while not life.ended.wait(LOOK) and life.serving != threading.get_ident():
+        mine = threading.get_ident() in (life.serving, life.handling)
+        while not mine and not life.ended.wait(LOOK):
             if time.monotonic() > life.deadline + GRACE:
                 logger.warning("serve_forever() has not returned; going on without it")
                 break

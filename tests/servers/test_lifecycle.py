@@ -896,3 +896,41 @@ def test_running_and_its_own_stop_agree(model: str) -> None:
         assert ask(peer, b"hello") == b"hello"
     assert up.report is not None
     assert up.report.served == 1
+
+
+@pytest.mark.parametrize("model", ["thread", "pool"])
+def test_close_waits_for_whoever_is_in_handle_request(model: str) -> None:
+    asking: list[int] = []
+    together: list[int] = []
+    server = MODELS[model]("tcp://127.0.0.1:0", echo)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with raw_connection(server) as peer:
+        assert ask(peer, b"hello") == b"hello"
+        thread.join(DEADLINE)
+        watch = server._life.watch
+        real = watch._ask
+
+        def slowly(pause: float | None) -> list[tuple[int, int]]:
+            # Two threads may not be in here at a time.
+            asking.append(1)
+            together.append(len(asking))
+            try:
+                found = real(pause)
+                if threading.current_thread() is again:
+                    eventually(lambda: server._life.draining)
+                    # Meanwhile the other one gets here, if it does not wait.
+                    time.sleep(0.02)
+                return found
+            finally:
+                asking.pop()
+
+        watch._ask = slowly
+        again = threading.Thread(target=server.handle_request)
+        again.start()
+        eventually(lambda: asking)
+        # The conversation is still open, and is waited for.
+        server.close(drain=0.01)
+        again.join(DEADLINE)
+    assert not again.is_alive()
+    assert max(together) == 1
