@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import resource
 import select
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from typing import Any
 import pytest
 
 from echoframe.handlers import Answer
-from echoframe.servers import MODELS, Server, SingleServer, ThreadServer
+from echoframe.servers import MODELS, PoolMixIn, Server, SingleServer, ThreadingMixIn, ThreadServer
 from echoframe.servers.base import Server as BaseServer
 from echoframe.servers.tending import LOOK
 from echoframe.testing import running
@@ -896,3 +898,37 @@ def test_running_and_its_own_stop_agree(model: str) -> None:
         assert ask(peer, b"hello") == b"hello"
     assert up.report is not None
     assert up.report.served == 1
+
+
+@pytest.mark.parametrize("mixin", [ThreadingMixIn, PoolMixIn])
+def test_a_program_may_send_its_log_to_its_own_server(mixin: Any) -> None:
+    told = []
+
+    class Listener(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            told.append(self.rfile.readline())
+            self.wfile.write(b"heard")
+
+    class ToTheServer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # With the handler's lock held, as always.
+            with socket.create_connection(server.server_address, DEADLINE) as peer:
+                peer.sendall(record.getMessage().encode() + b"\n")
+                assert read_exactly(peer, 5) == b"heard"
+
+    own: Any = type("Own", (mixin, socketserver.TCPServer), {})
+    logger = logging.getLogger("echoframe")
+    before, handler = logger.level, ToTheServer()
+    with own(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            logger.info("hello")
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(handler)
+            server.shutdown()
+            thread.join(DEADLINE)
+    assert told == [b"hello\n"]
