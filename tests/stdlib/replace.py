@@ -101,7 +101,7 @@ def give(mixin: type, counter: Counter) -> None:
         return Carrying(cls.__name__, (cls,), _body(cls, "__module__", "__qualname__"))
 
     def adopt(server: Any) -> None:
-        if counter.kind(server) == PLAIN:
+        if counter.kind(server) == PLAIN and not isinstance(server, mixin):
             server.__class__ = carrying(server.__class__)
 
     counter.adopt = adopt  # type: ignore[method-assign]
