@@ -78,6 +78,14 @@ class Working(Lifecycle):
 
     # ------------------------------------------------------------ what it is told
 
+    def _woken(self) -> None:
+        super()._woken()
+        if self._post is not None:
+            # Asks for signals, as every change of a mask does. Python 3.13 does not do so by
+            # itself in what was forked by another thread than the main one. Behind the
+            # clearing: what came before that is seen here, and what comes now wakes again.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
     def _on_signal(self, number: int, frame: object) -> None:
         if self._post is None:
             super()._on_signal(number, frame)
