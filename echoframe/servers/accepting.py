@@ -59,6 +59,11 @@ class Accepting(Tending):
     # A model that must not have one does it in its accept loop.
     keeps_time: ClassVar[bool] = True
 
+    # The log tells of each connection. Not on a server of others, whose program may send
+    # its log to that very server: whoever sends a line holds the log's lock until it is
+    # answered, and each line would be one more connection.
+    logs_connections: ClassVar[bool] = False
+
     def _adopt(self) -> None:
         """This process serves, although another one may have made the server (a daemon's)."""
         read_settings(self)
@@ -339,7 +344,7 @@ class Accepting(Tending):
                 self._start_keeper()
             elif keeper.asleep and self._patience():
                 keeper.wake.set()
-        if logger.isEnabledFor(logging.INFO):
+        if self.logs_connections and logger.isEnabledFor(logging.INFO):
             self._name(connection)
             self._log_accepted(connection)
         return connection
@@ -484,7 +489,7 @@ class Accepting(Tending):
             life.wake.set()
         if life.serving is None and life.keeper is not None and not life.open:
             life.keeper.wake.set()
-        if logger.isEnabledFor(logging.INFO):
+        if self.logs_connections and logger.isEnabledFor(logging.INFO):
             self._log_closed()
 
     def _starve(self, doing: str, error: BaseException) -> None:

@@ -100,6 +100,7 @@ class Server(Lifecycle, socketserver.TCPServer):
     # How many connections to accept before the first of their conversations begins.
     batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
+    logs_connections: ClassVar[bool] = True
     runs_handler_classes: ClassVar[bool] = True
     # Conversations go on only while somebody serves: in that thread they all run.
     only_while_serving: ClassVar[bool] = False

@@ -90,10 +90,11 @@ class Hosting(Accepting):
         except (OSError, AttributeError):
             # Something of the program's own.
             return
-        told = "backlog" in vars(self) or _owner(self, "backlog") is not _owner_of_settings()
-        if listens and (told or _owner(self, "request_queue_size") is socketserver.TCPServer):
-            # Of the stdlib's five, a burst of ten loses some for a second.
-            listener.listen(self.backlog)
+        if listens:
+            # With five, as the stdlib has it, or ten, a burst loses some for a second.
+            told = "backlog" in vars(self) or _owner(self, "backlog") is not _owner_of_settings()
+            own: Any = getattr(self, "request_queue_size", 0)
+            listener.listen(self.backlog if told else max(self.backlog, own))
         # Whoever looks at a peer's certificate before its conversation needs it by then.
         ours = (
             kind.get_request is socketserver.TCPServer.get_request

@@ -162,6 +162,8 @@ class Life:
     signalled = 0
     # The connection for which this process was forked, if it was.
     forked: Connection | None = None
+    # How the close() went.
+    report: Report | None = None
     keeper: Keeper | None = None
 
     # How many connections to accept before the first of their conversations begins,

@@ -116,6 +116,12 @@ class Lifecycle(Hosting):
         handler, and from a forked child, where it stops the parent. Calling it
         again is harmless.
         """
+        self._stop()
+
+    # What happens here goes by names that no program has: its own stop() may well call
+    # shutdown() and server_close().
+
+    def _stop(self) -> None:
         # Nothing here may take a lock: a signal handler may have interrupted
         # whoever holds it.
         life = self._life
@@ -141,6 +147,9 @@ class Lifecycle(Hosting):
         Errors: RuntimeError when called from a handler, which would wait for
         itself; call stop() there.
         """
+        return self._close_once(drain)
+
+    def _close_once(self, drain: float | None = None) -> Report:
         life = self._life
         if life.pid != os.getpid():
             # A forked child has copies of the listeners, and nothing else of ours.
@@ -152,9 +161,12 @@ class Lifecycle(Hosting):
             )
         # Somebody else may be at it already: then this is to wait for them.
         with life.closer:
-            if self.report is None:
-                self.report = self._close(drain)
-            return self.report
+            if life.report is None:
+                life.report = self._close(drain)
+                if self.report is None:
+                    # Unless the program means something else by it.
+                    self.report = life.report
+            return life.report
 
     def _in_a_handler(self) -> bool:
         me = threading.get_ident()
@@ -185,7 +197,7 @@ class Lifecycle(Hosting):
             except SecondSignal:
                 pass
             self.server_close()
-            return self.close()
+            return self._close_once()
         finally:
             life.runs = False
             signal.set_wakeup_fd(wakeup)
@@ -212,7 +224,7 @@ class Lifecycle(Hosting):
         Some programs do that to put another socket in its place.
         """
         if "_life" in vars(self):
-            self.close()
+            self._close_once()
         else:
             self._close_listeners()
 
@@ -251,7 +263,7 @@ class Lifecycle(Hosting):
     def _close(self, drain: float | None) -> Report:
         life = self._life
         began = time.monotonic()
-        self.stop()
+        self._stop()
         if drain is not None:
             life.deadline = began + drain
             self._wake()
@@ -316,11 +328,11 @@ class Lifecycle(Hosting):
             for connection in life.at_stop
         ]
         cut = sum(how == "cut" for _, how in who)
-        self.report = Report(life.served, len(who) - cut, cut, tuple(who), time.monotonic() - began)
+        report = Report(life.served, len(who) - cut, cut, tuple(who), time.monotonic() - began)
         life.at_stop = []
         if not life.open:
             life.rows.close()
-        return self.report
+        return report
 
     def _taken(self) -> tuple[int, ...]:
         """The signals that run() takes. May be extended."""
@@ -334,14 +346,14 @@ class Lifecycle(Hosting):
             return
         if not life.signalled and not life.overdue:
             life.signalled = number
-            self.stop()
+            self._stop()
             return
         life.cutting = True
         if not life.overdue:
             self.cut_by = number
             # It may have come upon the first one, in the middle of this. But the keeper's
             # own signal must not wake the keeper, who would send the next one.
-            self.stop()
+            self._stop()
         life.deadline = time.monotonic()
         me = threading.get_ident()
         for connection in life.open.copy().values():

@@ -124,7 +124,7 @@ class PreforkMixIn(Working):
                     pause = rest if pause is None else min(rest, pause)
                 life.watch.wait(pause)
         except WorkersFailed:
-            self.stop()
+            self._stop()
             raise
         finally:
             crew.order_all(DRAIN if life.draining else PAUSE, life.deadline)
@@ -164,7 +164,6 @@ class PreforkMixIn(Working):
                 who=who,
                 seconds=time.monotonic() - began,
             )
-            self.report = report
             crew.close()
         return report
 

@@ -87,12 +87,12 @@ class Tending(_Base):
     def _hear(self, said: bytes) -> None:
         """What came by the wake-up descriptor; may be extended."""
         if STOP in said:
-            self.stop()
+            self._stop()
         if RELOAD in said:
             # Nothing that can be read anew, on a server that has no such method.
             getattr(self, "reload", bool)()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         raise NotImplementedError
 
     def _wake(self) -> None:

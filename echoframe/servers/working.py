@@ -63,7 +63,7 @@ class Working(Lifecycle):
         except SecondSignal:
             pass
         # Not server_close(): what a program does there is for once.
-        post.report(super().close())
+        post.report(super()._close_once())
 
     def _serve(self, post: Post) -> None:
         if own_loop(type(self)) is not None:
@@ -77,6 +77,14 @@ class Working(Lifecycle):
         return self._post is not None
 
     # ------------------------------------------------------------ what it is told
+
+    def _woken(self) -> None:
+        super()._woken()
+        if self._post is not None:
+            # Asks for signals, as every change of a mask does. Python 3.13 does not do so by
+            # itself in what was forked by another thread than the main one. Behind the
+            # clearing: what came before that is seen here, and what comes now wakes again.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._post is None:
@@ -95,7 +103,7 @@ class Working(Lifecycle):
             self._wake()
             return
         post.has_room(False)
-        super().stop()
+        super()._stop()
         # For an accept loop of the stdlib's.
         self._BaseServer__shutdown_request = True
         if order >= DRAIN:
@@ -115,8 +123,11 @@ class Working(Lifecycle):
 
         Otherwise as Lifecycle.stop().
         """
+        self._stop()
+
+    def _stop(self) -> None:
         if self._post is None or self._life.draining:
-            super().stop()
+            super()._stop()
         else:
             self._post.ask(STOP)
 
@@ -130,7 +141,7 @@ class Working(Lifecycle):
     def _close(self, drain: float | None) -> Report:
         if self._post is not None:
             # This worker only.
-            super().stop()
+            super()._stop()
         return super()._close(drain)
 
     def _accept_loop(

@@ -22,6 +22,7 @@ import pytest
 
 from echoframe import ForkingMixIn, PoolMixIn, PreforkMixIn, ThreadingMixIn
 from echoframe.servers import Lifecycle
+from echoframe.servers.kernel import somaxconn
 
 from ..certificates import Authority
 from ..helpers import (
@@ -713,11 +714,11 @@ def has_ss() -> bool:
 
 @pytest.mark.skipif(not has_ss(), reason="there is no ss")
 @in_this_process
-def test_a_backlog_is_ours_unless_the_program_has_its_own(mix_in: type[Any]) -> None:
+def test_a_backlog_is_ours(mix_in: type[Any]) -> None:
     cases: tuple[tuple[dict[str, Any], int], ...] = (
         ({"backlog": 77}, 77),
-        ({"request_queue_size": 9}, 9),
-        ({"request_queue_size": 9, "backlog": 77}, 77),
+        ({"request_queue_size": 9}, min(4096, somaxconn() or 4096)),
+        ({"request_queue_size": 99, "backlog": 77}, 77),
     )
     for names, expected in cases:
         with serving(made(mix_in, **names)(("127.0.0.1", 0), Upper)) as server:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import resource
 import select
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,15 @@ from typing import Any
 import pytest
 
 from echoframe.handlers import Answer
-from echoframe.servers import MODELS, Server, SingleServer, ThreadServer
+from echoframe.servers import (
+    MODELS,
+    ForkingMixIn,
+    PoolMixIn,
+    Server,
+    SingleServer,
+    ThreadingMixIn,
+    ThreadServer,
+)
 from echoframe.servers.base import Server as BaseServer
 from echoframe.servers.tending import LOOK
 from echoframe.testing import running
@@ -604,8 +615,8 @@ def test_who_is_deaf_to_a_signal_hears_the_next_one_a_while_later(model: str, no
     # Each of them must not bring the next one about: whoever is slow would come into
     # thousands of them, one within the other.
     class Slow(BaseServer):
-        def stop(self) -> None:
-            super().stop()
+        def _stop(self) -> None:
+            super()._stop()
             threading.Event().wait(LOOK / 5)
 
     def deaf(message: bytes) -> bytes:
@@ -934,3 +945,73 @@ def test_close_waits_for_whoever_is_in_handle_request(model: str) -> None:
         again.join(DEADLINE)
     assert not again.is_alive()
     assert max(together) == 1
+
+
+@pytest.mark.parametrize("mixin", [ThreadingMixIn, PoolMixIn])
+def test_a_program_may_send_its_log_to_its_own_server(mixin: Any) -> None:
+    told = []
+
+    class Listener(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            told.append(self.rfile.readline())
+            self.wfile.write(b"heard")
+
+    class ToTheServer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # With the handler's lock held, as always.
+            with socket.create_connection(server.server_address, DEADLINE) as peer:
+                peer.sendall(record.getMessage().encode() + b"\n")
+                assert read_exactly(peer, 5) == b"heard"
+
+    own: Any = type("Own", (mixin, socketserver.TCPServer), {})
+    logger = logging.getLogger("echoframe")
+    before, handler = logger.level, ToTheServer()
+    with own(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            logger.info("hello")
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(handler)
+            server.shutdown()
+            thread.join(DEADLINE)
+    assert told == [b"hello\n"]
+
+
+@pytest.mark.parametrize("mixin", [ThreadingMixIn, PoolMixIn, ForkingMixIn])
+def test_a_program_may_use_our_names_for_its_own(mixin: Any) -> None:
+    class Shouting(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(self.rfile.readline().upper())
+
+    class Own(mixin, socketserver.TCPServer):  # type: ignore[misc]  # a variable
+        def start(self) -> None:
+            self.thread = threading.Thread(target=self.serve_forever)
+            self.thread.start()
+
+        def stop(self) -> None:
+            self.shutdown()
+            self.thread.join(DEADLINE)
+            self.server_close()
+
+        def close(self) -> None:
+            self.stop()
+
+        def report(self) -> str:
+            return "my own"
+
+    # To fork beside a thread is what a later Python warns of, and what programs do.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server = Own(("127.0.0.1", 0), Shouting)
+        server.start()
+        place: Any = server.server_address
+        with socket.create_connection(place, DEADLINE) as peer:
+            assert ask(peer, b"hello") == b"HELLO"
+        server.close()
+    assert not server.thread.is_alive()
+    assert server.fileno() == -1
+    assert server.report() == "my own"

@@ -796,6 +796,43 @@ def test_handle_request_serves_one_in_the_calling_process() -> None:
         assert server.active_children == set()
 
 
+def test_a_worker_hears_a_signal_that_another_of_its_threads_was_given() -> None:
+    class Doomed(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"%d" % os.getpid())
+            # Given to this thread by the kernel, as it may give any to any.
+            thread = threading.Thread(target=signal.raise_signal, args=(signal.SIGTERM,))
+            thread.start()
+            thread.join()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Site(PreforkMixIn, http.server.HTTPServer):
+        workers = 1
+
+    def work(told: Notes) -> None:
+        with Site(("127.0.0.1", 0), Doomed) as server:
+            host, port = server.server_address[:2]
+            told.write(f"tcp://{host!s}:{port}")
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+            # Workers are forked by this thread.
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            signal.sigwait([signal.SIGUSR1])
+            server.shutdown()
+            thread.join()
+
+    with forked(work) as child:
+        place = Place(child.notes.next())
+        # Each ends, and another one comes.
+        assert len({get(place) for _ in range(3)}) == 3
+        os.kill(child.pid, signal.SIGUSR1)
+        assert child.wait() == 0
+
+
 def test_datagrams_of_a_server_of_the_stdlib() -> None:
     class Datagrams(PreforkMixIn, socketserver.UDPServer):
         workers = 2
