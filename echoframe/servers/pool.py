@@ -13,7 +13,6 @@ Replaces      process_request
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -35,8 +34,6 @@ from .watch import READABLE, WRITABLE
 from .workers import Workers
 
 __all__ = ["PoolMixIn", "PoolServer"]
-
-logger = logging.getLogger("echoframe.server")
 
 # So long (seconds) the accept loop rests behind those whom it has let in. Each time it
 # wakes it takes the interpreter from the workers, and gives it back; so whoever comes
@@ -60,6 +57,14 @@ class PoolMixIn(Threaded):
     threads: int = SETTINGS["threads"].default
     queue_size: int = SETTINGS["queue_size"].default
     keep_alive_timeout: float = SETTINGS["keep_alive_timeout"].default
+
+    @property
+    def parks_requests(self) -> bool:
+        """Its handlers need no thread while they wait for a request: they are http.server's,
+        and neither they nor the server have methods of their own around that.
+        """
+        kind = vars(self).get("RequestHandlerClass")
+        return self._parts_turns and self._knows(kind)[1]
 
     def resize(self, threads: int) -> None:
         """Let there be so many threads from now on.
@@ -141,19 +146,6 @@ class PoolMixIn(Threaded):
             cls.shutdown_request in (TCPServer.shutdown_request, Server.shutdown_request)
         )
 
-    def _tell_how(self, kind: Any, parts: bool) -> None:
-        name = getattr(kind, "__name__", repr(kind))
-        if parts and self._parts_turns:
-            logger.info("%s needs no thread while it waits for its next request", name)
-            return
-        whose = type(self).__name__ if parts else name
-        logger.info(
-            "%s keeps a thread while it waits for its next request: %s has methods of its own "
-            "around it",
-            name,
-            whose,
-        )
-
     @lazy
     def _threads(self) -> Threads:
         return Threads(self._workers.crew)
@@ -195,7 +187,7 @@ class PoolMixIn(Threaded):
     def _between(self) -> float | None:
         pause = super()._between()
         workers = vars(self).get("_workers")
-        if workers is None or not workers.ready or not self._in_turns or workers.has_idle:
+        if workers is None or not workers.ready or not self._known_kinds or workers.has_idle:
             return pause
         self._call_idle_in(len(workers.ready))
         return LOOK if pause is None else min(pause, LOOK)

@@ -12,7 +12,7 @@ from .kernel import hurry, quiet_for, unread
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
-from .turns import Turns, gives_way, here, in_turns
+from .turns import Turns, answers_requests, gives_way, here
 
 __all__ = ["STANDARD", "Threaded"]
 
@@ -36,7 +36,8 @@ class _HandlerClass:
             kind = vars(server)["RequestHandlerClass"]
         except KeyError:
             raise AttributeError("RequestHandlerClass") from None
-        return server._taking_turns(kind)[0] if getattr(here, "turns", None) else kind
+        turns: Turns | None = getattr(here, "turns", None)
+        return kind if turns is None else turns.stand_in(kind)
 
     def __set__(self, server: Threaded, kind: Any) -> None:
         vars(server)["RequestHandlerClass"] = kind
@@ -53,33 +54,27 @@ class Threaded(Lifecycle, STANDARD):
         return Threads(())
 
     @lazy
-    def _in_turns(self) -> dict[Any, tuple[Any, bool]]:
+    def _known_kinds(self) -> dict[Any, tuple[bool, bool]]:
         return {}
 
-    def _taking_turns(self, kind: Any) -> tuple[Any, bool]:
-        """Give a handler class that takes turns (or None), and whether it parts in between."""
+    def _knows(self, kind: Any) -> tuple[bool, bool]:
+        """Tell whether handlers of a class answer requests, and whether they part in between."""
         try:
-            found = self._in_turns.get(kind)
+            found = self._known_kinds.get(kind)
         except TypeError:
             # It has no hash, and so is no class.
-            return None, False
+            return False, False
         if found is None:
-            made = in_turns(kind)
-            found = self._in_turns[kind] = (made, gives_way(kind))
-            if made is not kind:
-                self._tell_how(kind, found[1])
+            found = self._known_kinds[kind] = (answers_requests(kind), gives_way(kind))
         return found
-
-    def _tell_how(self, kind: Any, parts: bool) -> None:
-        """A class of handlers that answer requests came for the first time. May be extended."""
 
     def _turns_of(self, connection: Connection) -> Turns | None:
         """Give what knows of the requests of a connection, where its handler answers some."""
         kind = vars(self).get("RequestHandlerClass")
         if kind is None or isinstance(connection.request, tuple):
             return None
-        made, parts = self._taking_turns(kind)
-        if made is kind or made is None:
+        answers, parts = self._knows(kind)
+        if not answers:
             return None
         hurry(connection.request)
         return Turns(

@@ -1,8 +1,8 @@
 """http.server's handlers, one request at a time.
 
 Such a handler spends most of its life waiting for the next request of a client that keeps
-its connection. What stands here goes in front of a program's handler class, so that
-whoever gives it a thread knows when it waits.
+its connection. What stands here is put into the handler in the place of three of its
+methods, so that whoever gives it a thread knows when it waits.
 
     parts   its handle() is the stdlib's: each call answers one request, and while the handler
             waits for the next one it has no thread at all
@@ -18,32 +18,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .kernel import unread
 from .life import Connection
 from .rows import DRAIN, ORDER, Cells
 from .steps import AGAIN, DONE, READ
 
-__all__ = ["Turns", "gives_way", "here", "in_turns"]
+__all__ = ["Turns", "answers_requests", "gives_way", "here"]
 
 # Besides the stdlib's own: these do nothing else but to catch what it raises.
 _PLAIN = {("werkzeug.serving", "WSGIRequestHandler.handle")}
 
-# What a handler finds in the thread in which it is made.
-here = threading.local()
+# What stands in a handler for its class's.
+_HOOKS = ("handle", "handle_one_request", "finish")
 
-if TYPE_CHECKING:
-    from http.server import BaseHTTPRequestHandler as _Handler
-else:
-    _Handler = object
+# The turns for which a thread is about to make a handler.
+here = threading.local()
 
 
 class Turns:
     """One connection whose handler answers requests. For whoever polls, its steps."""
 
-    # One of http.server's, from its first request to its last.
+    # One of http.server's, from its first request to its last, and its class.
     handler: Any = None
+    _kind: Any = None
+    # It would answer one more, when that comes.
+    goes_on = False
     # It is the peer's turn, and since when.
     waits = True
     # By when step() wants to be called, if nothing comes.
@@ -77,21 +78,21 @@ class Turns:
         Errors: what the handler raised. It is over then.
         """
         handler = self.handler
-        if not ((handler is not None and _holds_more(handler)) or _is_ready(self._request, 0)):
+        come = handler is not None and _holds_more(handler)
+        if not (come or _is_ready(self._request, 0)):
             if self._is_to_end():
                 self._end()
                 return DONE
             return READ
         self._come()
-        try:
-            if handler is None:
-                self._begin()
-            else:
-                handler.handle()
-        finally:
-            # It has finished itself if it was made just now, and is over already.
-            if handler is not None and not handler.goes_on:
-                self._end()
+        if handler is None:
+            self._begin()
+        else:
+            try:
+                self._handle()
+            finally:
+                if not self.goes_on:
+                    self._end()
         if self.handler is None:
             return DONE
         if self._order:
@@ -109,9 +110,9 @@ class Turns:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def _end(self) -> None:
-        handler, self.handler = self.handler, None
+        handler, self.goes_on = self.handler, False
         if handler is not None:
-            handler.goes_on = False
+            self._let_go()
             handler.finish()
 
     def abandon(self) -> None:
@@ -142,11 +143,70 @@ class Turns:
 
     # ----------------------------------------------------------- for the handler
 
-    def takes(self, handler: Any) -> bool:
-        """Tell whether a handler has this very socket, as it was accepted."""
+    def stand_in(self, kind: Any) -> Any:
+        """Give what makes a handler of this class, which then takes its turns here."""
+        if self._kind is not None:
+            # It is the program that makes another one.
+            return kind
+        if isinstance(kind, functools.partial):
+            return functools.partial(self.stand_in(kind.func), *kind.args, **kind.keywords)
+        return functools.partial(self._make, kind)
+
+    def _make(self, kind: Any, *given: Any, **named: Any) -> Any:
+        self._kind = kind
+        handler = kind.__new__(kind, *given, **named)
+        if not isinstance(handler, kind):
+            return handler
+        self.handler = handler
+        # Into the handler, and not in a class in front of its own, to which it may write.
+        hooks = (self._handle, self._handle_one_request, self._finish)
+        vars(handler).update(zip(_HOOKS, hooks, strict=True))
+        try:
+            handler.__init__(*given, **named)
+        finally:
+            if not self.goes_on:
+                self._let_go()
+        return handler
+
+    def _let_go(self) -> None:
+        # It knows us by these, and we know it: a cycle for each connection.
+        handler, self.handler = self.handler, None
+        for name in _HOOKS:
+            vars(handler).pop(name, None)
+
+    def _handle(self) -> None:
+        handler, self.goes_on = self.handler, False
+        if not self._takes(handler):
+            # It has another socket by now, about which nobody here can tell anything.
+            self._let_go()
+            handler.handle()
+            return
+        try:
+            self._kind.handle(handler)
+        except BaseException:
+            self.goes_on = False
+            raise
+        if self.goes_on:
+            handler.close_connection = False
+
+    def _handle_one_request(self) -> None:
+        handler = self.handler
+        if not self.parts and not self._wait_here(handler):
+            handler.close_connection = True
+            return
+        self._kind.handle_one_request(handler)
+        if self.parts and not handler.close_connection and self._may_part(handler):
+            # That ends the loop in handle().
+            self.goes_on = handler.close_connection = True
+
+    def _finish(self) -> None:
+        if not self.goes_on:
+            self._kind.finish(self.handler)
+
+    def _takes(self, handler: Any) -> bool:
         return handler.request is self._request and handler.connection is self._request
 
-    def wait_here(self, handler: Any) -> bool:
+    def _wait_here(self, handler: Any) -> bool:
         """Wait in the handler's thread until a request comes; False when none will."""
         order = self._order
         if order and (self.received or order >= DRAIN):
@@ -166,84 +226,49 @@ class Turns:
         self._come()
         return True
 
-    def may_part(self, handler: Any) -> bool:
+    def _may_part(self, handler: Any) -> bool:
         """Tell whether the handler can wait for its next request without a thread."""
         headers = getattr(handler, "headers", None)
         upgrades = headers is not None and headers.get("Upgrade") is not None
         self.parts = (
-            self.takes(handler)
+            self._takes(handler)
             and self._request.fileno() >= 0
             and not (handler.rfile.closed or handler.wfile.closed)
             and hasattr(handler.rfile, "peek")
             # From here on the bytes are somebody else's protocol.
             and not (upgrades or handler.command == "CONNECT")
         )
-        if self.parts:
-            self.handler = handler
-        else:
+        if not self.parts:
             # Nor will it later. Nobody polls for it: it waits in its thread.
             self._connection.polled = False
         return self.parts
 
 
-class InTurns(_Handler):
-    """What stands in front of a program's handler class."""
-
-    _turns: Turns | None = None
-    # handle() has returned, and is to be called again for the next request.
-    goes_on = False
-
-    def handle(self) -> None:
-        turns = self._turns
-        if turns is None:
-            turns = getattr(here, "turns", None)
-            if turns is None or not turns.takes(self):
-                super().handle()
-                return
-            self._turns = turns
-        self.goes_on = False
-        super().handle()
-        if self.goes_on:
-            self.close_connection = False
-
-    def handle_one_request(self) -> None:
-        turns = self._turns
-        if turns is None:
-            super().handle_one_request()
-            return
-        if not turns.parts and not turns.wait_here(self):
-            self.close_connection = True
-            return
-        super().handle_one_request()
-        if turns.parts and not self.close_connection and turns.may_part(self):
-            # That ends the loop in handle().
-            self.goes_on = self.close_connection = True
-
-    def finish(self) -> None:
-        if not self.goes_on:
-            super().finish()
-
-
-def in_turns(kind: Any) -> Any:
-    """Give a handler class that answers in turns, where it is one of http.server's; else itself."""
-    if isinstance(kind, functools.partial):
-        return functools.partial(in_turns(kind.func), *kind.args, **kind.keywords)
-    if not _answers_requests(kind):
-        return kind
-    same = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(kind.__name__, (InTurns, kind), same)
+def answers_requests(kind: Any) -> bool:
+    """Tell whether a class is one of http.server's handlers."""
+    kind = _class_of(kind)
+    # Whoever has a subclass of it has imported it.
+    web = sys.modules.get("http.server")
+    if web is None or not isinstance(kind, type) or type(kind).__call__ is not type.__call__:
+        return False
+    return issubclass(kind, web.BaseHTTPRequestHandler)
 
 
 def gives_way(kind: Any) -> bool:
     """Tell whether handlers of a class can do without a thread between two requests."""
-    while isinstance(kind, functools.partial):
-        kind = kind.func
-    if not _answers_requests(kind):
+    if not answers_requests(kind):
         return False
+    kind = _class_of(kind)
     web = sys.modules["http.server"].BaseHTTPRequestHandler
     name = (kind.handle.__module__, kind.handle.__qualname__)
     plain = kind.handle is web.handle or name in _PLAIN
     return plain and kind.finish is socketserver.StreamRequestHandler.finish
+
+
+def _class_of(kind: Any) -> Any:
+    while isinstance(kind, functools.partial):
+        kind = kind.func
+    return kind
 
 
 def _holds_more(handler: Any) -> bool:
@@ -266,11 +291,3 @@ def _is_ready(request: Any, patience: float | None) -> bool:
     watch = select.poll()
     watch.register(request, select.POLLIN)
     return bool(watch.poll(patience))
-
-
-def _answers_requests(kind: Any) -> bool:
-    # Whoever has a subclass of it has imported it.
-    web = sys.modules.get("http.server")
-    return (
-        web is not None and isinstance(kind, type) and issubclass(kind, web.BaseHTTPRequestHandler)
-    )

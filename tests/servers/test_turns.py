@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Iterator
@@ -179,19 +180,23 @@ def test_more_arguments_for_the_handler() -> None:
             eventually(functools.partial(has_parked, server, 5))
 
 
-def test_a_program_sees_its_own_handler_class() -> None:
+def test_a_handler_is_of_its_own_class_and_no_other() -> None:
     seen: list[Any] = []
 
     class Looks(Page):
+        count = 0
+
         def do_GET(self) -> None:
-            seen.append((type(self).__name__, type(self).__module__, isinstance(self, Looks)))
+            seen.append(type(self) is Looks)
+            # To which it may write.
+            self.__class__.count += 1
             super().do_GET()
 
     with serving(site(handler=Looks)) as server:
         with connected(server) as peer:
             exchange(peer)
         assert server.RequestHandlerClass is Looks
-    assert seen == [("Looks", __name__, True)]
+    assert (seen, Looks.count) == ([True], 1)
 
 
 def test_setup_and_finish_are_called_once_and_in_one_order() -> None:
@@ -261,14 +266,10 @@ def test_which_handlers_part() -> None:
     assert not gives_way(lambda *given: Page(*given[:3]))
 
 
-def test_the_log_tells_which_it_is(log: Log) -> None:
-    for server in (site(handler=Page), site(handler=Patient)):
-        with serving(server), connected(server) as peer, connected(server) as other:
-            assert exchange(peer) == exchange(other) == b"/"
-    told = [line for line in log.text.splitlines() if "next request" in line]
-    assert len(told) == 2
-    assert "Page needs no thread while it waits for its next request" in told[0]
-    assert "Patient keeps a thread while it waits for its next request: Patient has" in told[1]
+def test_a_server_tells_which_it_is() -> None:
+    for kind, parks in ((Page, True), (Patient, False), (socketserver.BaseRequestHandler, False)):
+        with site(handler=kind) as server:
+            assert server.parks_requests is parks
 
 
 @pytest.mark.parametrize("method", ["process_request_thread", "shutdown_request"])
@@ -303,7 +304,8 @@ def test_who_speaks_another_protocol_from_here_on_keeps_the_thread(asks: str) ->
                 copies.append(self.connection.dup())
                 self.connection = copies[0]
             super().do_GET()
-            parts.append(self._turns.parts)  # type: ignore[attr-defined]  # what stands in front
+            (connection,) = self.server._life.open.values()  # type: ignore[attr-defined]
+            parts.append(connection.conversation.parts)
 
     parts: list[bool] = []
     copies: list[socket.socket] = []
