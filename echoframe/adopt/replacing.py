@@ -205,6 +205,8 @@ def _line(server: Any) -> str:
     values = {name: getattr(server, name) for name in _TOLD if hasattr(server, name)}
     if values.get("workers") == 0:
         values["workers"] = "auto"
+    if getattr(server, "parks_requests", False):
+        values["threads"] = f"{values['threads']} (none between two requests)"
     told = [f"{name} {value}" for name, value in values.items()]
     return (
         f"{type(server).__name__} at {server.server_address} has the model {kinds[side]} "
