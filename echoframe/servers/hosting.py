@@ -11,13 +11,13 @@ import logging
 import select
 import socket
 import socketserver
-import sys
 import warnings
 from typing import Any
 
 from .accepting import Accepting
 from .kernel import received
 from .life import Connection
+from .standard import standard_classes
 from .steps import Handshake
 
 __all__ = ["Hosting", "own_loop"]
@@ -169,10 +169,11 @@ def _lend_the_loop() -> None:
 
 
 def _asks_for_names(owner: type[Any] | None) -> bool:
-    # Whoever uses one of them has imported it.
-    web, wsgi = sys.modules.get("http.server"), sys.modules.get("wsgiref.simple_server")
-    known = (getattr(web, "HTTPServer", None), getattr(wsgi, "WSGIServer", None))
-    return owner is not None and owner in known
+    known = (
+        *standard_classes("http.server", "HTTPServer"),
+        *standard_classes("wsgiref.simple_server", "WSGIServer"),
+    )
+    return owner in known
 
 
 def _next_owner(server: Hosting, name: str) -> type[Any] | None:

@@ -148,7 +148,8 @@ class PoolMixIn(Threaded):
 
     @lazy
     def _threads(self) -> Threads:
-        return Threads(self._workers.crew)
+        # Not made for being looked at, perhaps by a server that is closed.
+        return Threads(lambda: self._workers.crew if "_workers" in vars(self) else ())
 
     @lazy
     def _workers(self) -> Workers:

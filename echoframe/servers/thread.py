@@ -83,7 +83,7 @@ class ThreadingMixIn(Threaded):
 
     @lazy
     def _threads(self) -> Threads:
-        return Threads(self._live_threads)
+        return Threads(lambda: self._live_threads)
 
     def _end_workers(self) -> None:
         self._idle_threads.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socketserver
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, overload
 
 from .kernel import hurry, quiet_for, unread
@@ -51,7 +51,7 @@ class Threaded(Lifecycle, STANDARD):
     @lazy
     def _threads(self) -> Threads:
         """The stdlib's list, for programs that look at it. Models replace it."""
-        return Threads(())
+        return Threads(tuple)
 
     @lazy
     def _known_kinds(self) -> dict[Any, tuple[bool, bool]]:
@@ -131,7 +131,7 @@ class Threaded(Lifecycle, STANDARD):
 class Threads:
     """What the stdlib has as a list: our threads, and those that a program starts its way."""
 
-    def __init__(self, ours: Collection[threading.Thread]) -> None:
+    def __init__(self, ours: Callable[[], Collection[threading.Thread]]) -> None:
         self._ours = ours
         self._others: list[threading.Thread] = []
 
@@ -141,7 +141,7 @@ class Threads:
         self._others.append(thread)
 
     def __iter__(self) -> Iterator[threading.Thread]:
-        return iter([*tuple(self._ours), *(one for one in self._others if one.is_alive())])
+        return iter([*tuple(self._ours()), *(one for one in self._others if one.is_alive())])
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import select
 import socketserver
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any
 from .kernel import unread
 from .life import Connection
 from .rows import DRAIN, ORDER, Cells
+from .standard import standard_classes
 from .steps import AGAIN, DONE, READ
 
 __all__ = ["Turns", "answers_requests", "gives_way", "here"]
@@ -246,23 +246,26 @@ class Turns:
 
 def answers_requests(kind: Any) -> bool:
     """Tell whether a class is one of http.server's handlers."""
-    kind = _class_of(kind)
-    # Whoever has a subclass of it has imported it.
-    web = sys.modules.get("http.server")
-    if web is None or not isinstance(kind, type) or type(kind).__call__ is not type.__call__:
-        return False
-    return issubclass(kind, web.BaseHTTPRequestHandler)
+    return _base_of(_class_of(kind)) is not None
 
 
 def gives_way(kind: Any) -> bool:
     """Tell whether handlers of a class can do without a thread between two requests."""
-    if not answers_requests(kind):
-        return False
     kind = _class_of(kind)
-    web = sys.modules["http.server"].BaseHTTPRequestHandler
+    base = _base_of(kind)
+    if base is None:
+        return False
     name = (kind.handle.__module__, kind.handle.__qualname__)
-    plain = kind.handle is web.handle or name in _PLAIN
+    plain = kind.handle is base.handle or name in _PLAIN
     return plain and kind.finish is socketserver.StreamRequestHandler.finish
+
+
+def _base_of(kind: Any) -> Any:
+    # Not where something of the program's makes the handlers.
+    if not isinstance(kind, type) or type(kind).__call__ is not type.__call__:
+        return None
+    known = standard_classes("http.server", "BaseHTTPRequestHandler")
+    return next((base for base in known if issubclass(kind, base)), None)
 
 
 def _class_of(kind: Any) -> Any:
