@@ -7,6 +7,7 @@ wake_up_neo                     a client, and nobody there
 command_server, command_client  the tutorial's commands: accepted, closed
 own_handler                     memory of a conversation, and a command of one's own
 socketserver_handler            a class that knows nothing of echoframe
+web_server                      a server that knew nothing of echoframe
 unix_socket, udp                other ways for bytes to travel
 every_model                     one handler on each model: who waits, who remembers
 own_model                       a server that stops after one conversation

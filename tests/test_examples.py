@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import http.client
 import os
 import re
 import shlex
@@ -449,6 +450,23 @@ def test_socketserver_handler() -> None:
     with serving(server_command) as (server, port):
         assert run(words_of(client_command, f"127.0.0.1:{port}")) == (0, "HELLO", "")
         assert server.stop() == (0, f"{listening(port)}127.0.0.1 wrote:\nhello\n", "")
+
+
+def test_web_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve_command, curl = commands("web_server")
+    words = [*words_of(serve_command, None), str(port)]
+    with running(words) as server:
+        server.out.until("\n")
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        for _ in range(2):
+            client.request("GET", "/examples/web_server.py")
+            assert client.getresponse().read() == (FOLDER / "web_server.py").read_bytes()
+        client.close()
+        code, out, _ = server.stop()
+    assert (code, out) == (0, f"Listening on 127.0.0.1 {port}\n")
+    assert curl.startswith("curl ")
 
 
 # ------------------------------------------------------------- other transports
