@@ -1,8 +1,8 @@
 """http.server's handlers, one request at a time.
 
 Such a handler spends most of its life waiting for the next request of a client that keeps
-its connection. What stands here is put into the handler in the place of three of its
-methods, so that whoever gives it a thread knows when it waits.
+its connection. What stands here is put into the handler in the place of four of its
+methods, so that whoever gives it a thread knows when it waits, and its client when it ends.
 
     parts   its handle() is the stdlib's: each call answers one request, and while the handler
             waits for the next one it has no thread at all
@@ -30,8 +30,8 @@ __all__ = ["Turns", "answers_requests", "gives_way", "here"]
 # Besides the stdlib's own: these do nothing else but to catch what it raises.
 _PLAIN = {("werkzeug.serving", "WSGIRequestHandler.handle")}
 
-# What stands in a handler for its class's.
-_HOOKS = ("handle", "handle_one_request", "finish")
+# What stands in a handler for its class's methods.
+_HOOKS = ("handle", "handle_one_request", "end_headers", "finish")
 
 # The turns for which a thread is about to make a handler.
 here = threading.local()
@@ -159,8 +159,8 @@ class Turns:
             return handler
         self.handler = handler
         # Into the handler, and not in a class in front of its own, to which it may write.
-        hooks = (self._handle, self._handle_one_request, self._finish)
-        vars(handler).update(zip(_HOOKS, hooks, strict=True))
+        ours = (self._handle, self._handle_one_request, self._end_headers, self._finish)
+        vars(handler).update(zip(_HOOKS, ours, strict=True))
         try:
             handler.__init__(*given, **named)
         finally:
@@ -198,6 +198,13 @@ class Turns:
         if self.parts and not handler.close_connection and self._may_part(handler):
             # That ends the loop in handle().
             self.goes_on = handler.close_connection = True
+
+    def _end_headers(self) -> None:
+        handler = self.handler
+        if self._order and not (handler.close_connection or _names_connection(handler)):
+            # A client that knows sends its next request elsewhere, and does not lose it here.
+            handler.send_header("Connection", "close")
+        self._kind.end_headers(handler)
 
     def _finish(self) -> None:
         if not self.goes_on:
@@ -272,6 +279,11 @@ def _class_of(kind: Any) -> Any:
     while isinstance(kind, functools.partial):
         kind = kind.func
     return kind
+
+
+def _names_connection(handler: Any) -> bool:
+    lines = getattr(handler, "_headers_buffer", ())
+    return any(line.lower().startswith(b"connection:") for line in lines)
 
 
 def _holds_more(handler: Any) -> bool:

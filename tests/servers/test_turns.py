@@ -85,13 +85,17 @@ def get(path: bytes, *headers: bytes, verb: bytes = b"GET") -> bytes:
 
 def answer(peer: socket.socket) -> bytes:
     """Read one answer and give its body."""
+    return whole_answer(peer)[1]
+
+
+def whole_answer(peer: socket.socket) -> tuple[bytes, bytes]:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = peer.recv(1)
         assert byte, "no answer"
         head += byte
     length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
-    return read_exactly(peer, int(length.split()[1]))
+    return head, read_exactly(peer, int(length.split()[1]))
 
 
 def exchange(peer: socket.socket, path: bytes = b"/") -> bytes:
@@ -418,7 +422,10 @@ def test_a_request_that_was_begun_is_answered_while_it_stops(
         closing.start()
         eventually(lambda: all(one.ordered for one in server._life.open.values()))
         gate.open()
-        assert answer(peer) == b"/slow"
+        head, body = whole_answer(peer)
+        # So that the client sends no more here.
+        assert head.count(b"\r\nConnection: close\r\n") == 1
+        assert body == b"/slow"
         assert read_to_end(peer) == b""
         closing.join(DEADLINE)
     assert server.report.cut == 0
