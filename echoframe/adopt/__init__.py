@@ -4,7 +4,6 @@
     bootstrap/      the folder on PYTHONPATH: what Python runs before the program
     early           waits in each process until it imports socketserver
     replacing       puts our mix-ins in place of socketserver's
-    apart           names that a program means otherwise
     ending          SIGTERM, in a program that knows nothing of it
     wish            what was asked for, as it travels
 

@@ -24,7 +24,6 @@ from ..servers import (
     PreforkMixIn,
     ThreadingMixIn,
 )
-from .apart import keep_apart
 from .ending import has_sigterm, hooks, is_ending, say, take_sigterm
 from .wish import VARIABLE, Wish
 
@@ -129,6 +128,8 @@ def _take_plain(mixin: type) -> None:
 class _Noticed(Lifecycle):
     """A server that is known from when it serves."""
 
+    knows_no_names = True
+
     def handle_request(self) -> None:
         _leave_if_ending()
         super().handle_request()
@@ -138,7 +139,6 @@ class _Noticed(Lifecycle):
         super().serve_forever(*arguments, **keywords)
 
     def _adopt(self) -> None:
-        keep_apart(self)
         super()._adopt()
         _known.add(self)
 

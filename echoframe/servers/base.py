@@ -29,6 +29,7 @@ from ..transports import Listener, ListenOptions, bind
 from ..transports.base import listen_error
 from ..transports.certificates import ServerTls, server_context
 from ..transports.tls import TlsFacts, facts_of, is_of_tls
+from .apart import is_all_ours
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
 from .handover import Handover
@@ -149,6 +150,7 @@ class Server(Lifecycle, socketserver.TCPServer):
         tls_require_client_cert: bool | None = None,
         **settings: Any,
     ) -> None:
+        is_all_ours(self)
         also = ("framing", "registry", "takeover", *ServerTls._fields)
         for name, value in check_settings(settings, also, self).items():
             setattr(self, name, value)

@@ -114,7 +114,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
         begun = self._life.begun
         while begun:
             connection = begun[-1]
-            self._children[connection.pid] = connection
+            self._forked_children[connection.pid] = connection
             self._nap = NAP
             try:
                 self.close_request(connection.request)
@@ -128,7 +128,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
     def active_children(self) -> set[int]:  # type: ignore[override]  # an attribute in socketserver
         """The processes that are still there."""
         begun = {connection.pid for connection in self._life.begun}
-        return begun.union(self._children)
+        return begun.union(self._forked_children)
 
     # Of a pipe that ends with this process, for its children.
     _lifeline = (-1, -1)
@@ -153,7 +153,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
     _asked = 0.0
 
     @lazy
-    def _children(self) -> dict[int, Connection]:
+    def _forked_children(self) -> dict[int, Connection]:
         return {}
 
     # --------------------------------------------------------- in the child
@@ -302,7 +302,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
     def _between(self) -> float | None:
         # Only if the last of a batch was refused, or something came between.
         self._settle()
-        if not self._children:
+        if not self._forked_children:
             return None
         self.collect_children()
         # Who has reason to wait for a row asks to be woken by the child that gives
@@ -320,13 +320,13 @@ class ForkingMixIn(Lifecycle, _STANDARD):
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap our own children that have ended, and no others. Never blocks."""
-        while self._children:
+        while self._forked_children:
             try:
                 # Only a look: it may be somebody else's child.
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 found = None
-            if found is None or found.si_pid not in self._children:
+            if found is None or found.si_pid not in self._forked_children:
                 # Nothing to see. But somebody else's may stand in front of ours; and
                 # of a program that ignores SIGCHLD, or waits for every child there is,
                 # the dead are gone already. So ask for each, now and then.
@@ -342,7 +342,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
             self._bury(found.si_pid)
 
     def _bury(self, pid: int) -> None:
-        self._release(self._children.pop(pid))
+        self._release(self._forked_children.pop(pid))
 
     def _give_up(self) -> bool:
         for pid in self.active_children:

@@ -12,7 +12,7 @@ import select
 import socket
 import socketserver
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from .accepting import Accepting
 from .kernel import received
@@ -34,6 +34,9 @@ class Hosting(Accepting):
     # HTTPServer asks the resolver for the name of its own host when it binds, which may take
     # seconds and is used for nothing but CGI. True lets it.
     resolve_names: bool = False
+
+    # Whoever wrote the program has never heard of us, and means something else by our names.
+    knows_no_names: ClassVar[bool] = False
 
     # The listener that was made ours, and whether its handshakes are.
     _readied: Any = None

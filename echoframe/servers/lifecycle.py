@@ -24,6 +24,7 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
+from .apart import keep_apart
 from .hosting import Hosting, own_loop
 from .life import Connection, Report
 from .rows import CUT, ORDER
@@ -76,6 +77,7 @@ class Lifecycle(Hosting):
         service_actions(): it is called at least that often. Otherwise an idle
         server does not wake at all.
         """
+        keep_apart(self, self.knows_no_names)
         own = own_loop(type(self)) if self._runs_own_loop else None
         if own is None:
             self._serve_forever(poll_interval)
@@ -212,6 +214,7 @@ class Lifecycle(Hosting):
 
         Returns at once when called from the serving thread, or when nobody serves.
         """
+        keep_apart(self, self.knows_no_names)
         life = self._life
         life.stop_requested = True
         self._wake()
@@ -223,6 +226,7 @@ class Lifecycle(Hosting):
 
         Some programs do that to put another socket in its place.
         """
+        keep_apart(self, self.knows_no_names)
         if "_life" in vars(self):
             self._close_once()
         else:
@@ -230,6 +234,7 @@ class Lifecycle(Hosting):
 
     def handle_request(self) -> None:
         """Serve one connection, or call handle_timeout() after `timeout` seconds."""
+        keep_apart(self, self.knows_no_names)
         life = self._life
         if life.closed:
             return

@@ -75,12 +75,12 @@ class PoolMixIn(Threaded):
         Errors: SettingError for a number that cannot be.
         """
         self.threads = SETTINGS["threads"].check(threads)
-        self._workers.resize()
+        self._pool_threads.resize()
 
     def _arrive(self, listener: Any) -> None:
         try:
             # Before those are let in who could leave no descriptor for it.
-            _ = self._workers
+            _ = self._pool_threads
         except OSError as error:
             self._starve("starting threads", error)
             return
@@ -93,7 +93,7 @@ class PoolMixIn(Threaded):
         connection.polled = self._parks(connection)
         connection.keeps_worker = not connection.polled and not isinstance(request, tuple)
         try:
-            workers = self._workers
+            workers = self._pool_threads
             # With nothing between the two where Ctrl-C could come.
             connection.away = True
             workers.ready.append(connection)
@@ -149,16 +149,16 @@ class PoolMixIn(Threaded):
     @lazy
     def _threads(self) -> Threads:
         # Not made for being looked at, perhaps by a server that is closed.
-        return Threads(lambda: self._workers.crew if "_workers" in vars(self) else ())
+        return Threads(lambda: self._pool_threads.crew if "_pool_threads" in vars(self) else ())
 
     @lazy
-    def _workers(self) -> Workers:
+    def _pool_threads(self) -> Workers:
         life = self._life
         return Workers(self, self._step, life.wake.set, lambda: life.serving is not None)
 
     def _adopt(self) -> None:
         if self._life.pid != os.getpid():
-            workers = vars(self).pop("_workers", None)
+            workers = vars(self).pop("_pool_threads", None)
             if workers is not None:
                 # Its threads are another process's.
                 workers.forget()
@@ -166,19 +166,19 @@ class PoolMixIn(Threaded):
 
     def _has_room(self) -> bool:
         # They are made when there is somebody to serve: making them takes descriptors.
-        workers, coming = vars(self).get("_workers"), len(self._life.taken)
+        workers, coming = vars(self).get("_pool_threads"), len(self._life.taken)
         if not self._life.rows.free:
             return False
         return coming < self.queue_size if workers is None else workers.has_room(coming)
 
     def _rest(self) -> None:
         super()._rest()
-        if "_workers" in vars(self):
-            self._workers.rest()
+        if "_pool_threads" in vars(self):
+            self._pool_threads.rest()
 
     def _end_workers(self) -> None:
-        if "_workers" in vars(self):
-            self._workers.close({one.thread for one in self._life.open.copy().values()})
+        if "_pool_threads" in vars(self):
+            self._pool_threads.close({one.thread for one in self._life.open.copy().values()})
 
     def _batch(self) -> int:
         # On a server of the program's: whoever comes is only put into the queue.
@@ -187,7 +187,7 @@ class PoolMixIn(Threaded):
 
     def _between(self) -> float | None:
         pause = super()._between()
-        workers = vars(self).get("_workers")
+        workers = vars(self).get("_pool_threads")
         if workers is None or not workers.ready or not self._known_kinds or workers.has_idle:
             return pause
         self._call_idle_in(len(workers.ready))
@@ -228,7 +228,7 @@ class PoolMixIn(Threaded):
                     break
                 if want is AGAIN:
                     over, connection.thread = False, None
-                    self._workers.put(connection)
+                    self._pool_threads.put(connection)
                     break
                 if self._park(connection, steps, want):
                     over = False
@@ -277,7 +277,7 @@ class PoolMixIn(Threaded):
         events = READABLE if want is READ else WRITABLE
         if events != connection.events and not self._wait_for(connection, events):
             return False
-        workers, number = self._workers, connection.number
+        workers, number = self._pool_threads, connection.number
         connection.thread = None
         workers.parked[number] = connection
         # From here on it may be somebody else's. Looked at behind the parking: who gives
@@ -294,7 +294,7 @@ class PoolMixIn(Threaded):
         if not known:
             number = connection.number = connection.request.fileno()
         try:
-            self._workers.wait_for(number, events, known)
+            self._pool_threads.wait_for(number, events, known)
         except (OSError, ValueError) as error:
             # The poller takes no more, or was closed long ago.
             self._starve("waiting for peers", error)
@@ -304,7 +304,7 @@ class PoolMixIn(Threaded):
         return True
 
     def _look_again(self, connection: Connection, due: bool) -> bool:
-        workers, number = self._workers, connection.number
+        workers, number = self._pool_threads, connection.number
         # Nobody closes what is parked without this lock.
         with self._life.lock:
             if workers.parked.get(number) is not connection:
@@ -323,7 +323,7 @@ class PoolMixIn(Threaded):
         if steps is not None:
             steps.abandon()
         if connection.number >= 0:
-            self._workers.wait_no_more(connection.number)
+            self._pool_threads.wait_no_more(connection.number)
             connection.number, connection.events = -1, 0
         request = connection.request
         if isinstance(steps, Handshake) and steps.failure is None and connection.ordered < DRAIN:
@@ -332,7 +332,7 @@ class PoolMixIn(Threaded):
             connection.greeted = received(request)
             connection.polled = self._parks(connection)
             connection.keeps_worker = not connection.polled
-            self._workers.put(connection)
+            self._pool_threads.put(connection)
             return
         if self._ends_plainly:
             connection.thread = None
@@ -373,10 +373,10 @@ class PoolMixIn(Threaded):
                 # It has gone already.
                 pass
         # A worker that has it at this moment finds the order when it wants to park it.
-        self._workers.claim(connection.number)
+        self._pool_threads.claim(connection.number)
 
     def _ring(self, connection: Connection) -> None:
-        self._workers.claim(connection.number)
+        self._pool_threads.claim(connection.number)
 
 
 # The mix-in stands first: its process_request() is what this model replaces.

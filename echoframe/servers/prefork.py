@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import SettingError, WorkersFailed
 from ..transports import Listener, ListenOptions, bind
+from .apart import keep_apart
 from .base import Server
 from .crew import CUT, DRAIN, PAUSE, Crew, Post
 from .lazy import lazy
@@ -64,6 +65,7 @@ class PreforkMixIn(Working):
 
         Errors: WorkersFailed when they end as soon as they are started.
         """
+        keep_apart(self, self.knows_no_names)
         self._poll_interval = poll_interval
         super().serve_forever(poll_interval)
 

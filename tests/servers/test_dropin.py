@@ -22,6 +22,7 @@ import pytest
 
 from echoframe import ForkingMixIn, PoolMixIn, PreforkMixIn, ThreadingMixIn
 from echoframe.servers import Lifecycle
+from echoframe.servers.apart import _is_ours, made_names
 from echoframe.servers.kernel import somaxconn
 
 from ..certificates import Authority
@@ -773,3 +774,35 @@ def test_a_loop_behind_the_mix_in_is_the_programs(mix_in: type[Any]) -> None:
         plain.shutdown()
         thread.join(DEADLINE)
     assert plain.loops == 1
+
+
+def private_names(mix_in: type[Any]) -> set[str]:
+    kinds = [kind for kind in mix_in.__mro__ if _is_ours(kind)]
+    standard = {*dir(socketserver.ThreadingMixIn), *dir(socketserver.TCPServer)}
+    names = {name for kind in kinds for name in vars(kind)} - standard - made_names(kinds)
+    return {name for name in names if name.startswith("_") and not name.endswith("_")}
+
+
+@every_mix_in
+@pytest.mark.parametrize("where", ["on the server", "behind", "in front"])
+def test_a_programs_private_names_are_its_own(mix_in: type[Any], where: str) -> None:
+    names = private_names(mix_in)
+    assert {"_stop", "_name", "_close", "_wake", "_release"} <= names
+    body = {name: f"the program's {name}" for name in names}
+
+    class Base(socketserver.TCPServer):
+        def names(self) -> dict[str, Any]:
+            return {name: getattr(self, name) for name in body}
+
+    if where == "behind":
+        server = made(mix_in, type("Base", (Base,), body))(("127.0.0.1", 0), Upper)
+    elif where == "in front":
+        server = made(mix_in, Base, **body)(("127.0.0.1", 0), Upper)
+    else:
+        server = made(mix_in, Base)(("127.0.0.1", 0), Upper)
+        vars(server).update(body)
+    with server:
+        assert one_line(server) == b"HELLO"
+        assert server.names() == body
+    assert server.names() == body
+    assert server.report.served == 1

@@ -43,7 +43,7 @@ from ..helpers import (
 
 
 def crew(up: Any) -> int:
-    return len(up.server._workers.crew)
+    return len(up.server._pool_threads.crew)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def test_a_thread_is_a_real_one_and_is_started_on_demand() -> None:
 
     with served(PoolServer, note) as up:
         server: Any = up.server
-        assert "_workers" not in vars(server)
+        assert "_pool_threads" not in vars(server)
         with raw_connection(up) as peer:
             for _ in range(10):
                 assert ask(peer, b"hello") == b"hello"
@@ -239,7 +239,7 @@ def test_who_comes_when_the_queue_is_full_is_accepted_later(gate: Gate, notes: N
             assert notes.next() == "begun"
             # It has one; so many wait, and the others are still the kernel's.
             assert len(server._life.open) <= 1 + 2 + server.batch
-            assert len(server._workers.ready) <= 2
+            assert len(server._pool_threads.ready) <= 2
             gate.open()
             for peer in peers:
                 assert read_line(peer) == b"hello\n"
@@ -346,7 +346,7 @@ def test_no_worker_keeps_a_program_alive_by_waiting(monkeypatch: pytest.MonkeyPa
             with socket.create_connection(server.server_address[:2], DEADLINE) as peer:
                 assert ask(peer, b"hello") == b"HELLO"
             # They are no daemons, so they end by themselves, and start again.
-            eventually(lambda: not server._workers.crew, "the end of the workers")
+            eventually(lambda: not server._pool_threads.crew, "the end of the workers")
         server.shutdown()
         thread.join(DEADLINE)
     assert server.report is not None
@@ -550,7 +550,7 @@ def test_a_descriptor_that_is_somebody_elses_while_it_is_silenced_is_polled_agai
 def test_what_is_closed_is_polled_no_more_although_another_process_has_it_too() -> None:
     with served(PoolServer, echo, threads=1) as up:
         server: Any = up.server
-        life, poller = server._life, server._workers._poller
+        life, poller = server._life, server._pool_threads._poller
         with raw_connection(up) as peer:
             assert ask(peer, b"hello") == b"hello"
             (connection,) = life.open.values()

@@ -104,7 +104,7 @@ def exchange(peer: socket.socket, path: bytes = b"/") -> bytes:
 
 
 def has_parked(server: Any, count: int) -> bool:
-    return len(server._workers.parked) == count
+    return len(server._pool_threads.parked) == count
 
 
 @contextlib.contextmanager
@@ -121,8 +121,8 @@ def test_many_who_keep_their_connections_share_two_threads() -> None:
         for path in (b"/one", b"/two", b"/three"):
             for peer in peers:
                 assert exchange(peer, path) == path
-        assert len(server._workers.crew) <= 2
-        eventually(lambda: len(server._workers.parked) == 20)
+        assert len(server._pool_threads.crew) <= 2
+        eventually(lambda: len(server._pool_threads.parked) == 20)
     assert server.report.served == 20
 
 
@@ -159,7 +159,7 @@ def test_over_tls_what_is_decrypted_already_is_seen(authority: Any) -> None:
             # In one record, of which the handler reads what it wants.
             peer.sendall(get(b"/one") + get(b"/two"))
             assert [answer(peer), answer(peer)] == [b"/one", b"/two"]
-        eventually(lambda: len(server._workers.parked) == 3)
+        eventually(lambda: len(server._pool_threads.parked) == 3)
 
 
 def test_more_arguments_for_the_handler() -> None:
@@ -292,7 +292,7 @@ def test_a_server_with_hooks_of_its_own_keeps_one_thread_for_each(method: str) -
     with serving(site(Own, Where)) as server, many(server, 2) as peers:
         for _ in range(5):
             assert [exchange(peer, b"/%d" % n) for n, peer in enumerate(peers)] == [b"/0", b"/1"]
-        assert not server._workers.parked
+        assert not server._pool_threads.parked
     assert [len(one) for one in threads.values()] == [1, 1]
 
 
@@ -319,7 +319,7 @@ def test_who_speaks_another_protocol_from_here_on_keeps_the_thread(asks: str) ->
         for _ in range(2):
             peer.sendall(get(b"/", *headers, verb=verb))
             assert answer(peer) == b"/"
-        assert not server._workers.parked
+        assert not server._pool_threads.parked
     for copy in copies:
         copy.close()
     assert parts == [True, False]
@@ -348,7 +348,7 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
             peer.sendall(get(b"/slow"))
             assert notes.next() == "begun"
         peers[2].sendall(get(b"/"))
-        eventually(lambda: server._workers.ready)
+        eventually(lambda: server._pool_threads.ready)
         gate.open()
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
 
@@ -435,7 +435,7 @@ def test_a_cut_ends_who_waits() -> None:
     server = site(drain_quiet=60.0, daemon_threads=False)
     with serving(server), connected(server) as peer:
         assert exchange(peer) == b"/"
-        eventually(lambda: server._workers.parked)
+        eventually(lambda: server._pool_threads.parked)
         server.close(drain=0)
         with contextlib.suppress(ConnectionResetError):
             assert read_to_end(peer) == b""
@@ -457,7 +457,7 @@ def test_on_a_server_of_ours(log: Log) -> None:
             for _ in range(2):
                 for peer in peers:
                     assert exchange(peer) == b"/"
-            eventually(lambda: len(server._workers.parked) == 6)
+            eventually(lambda: len(server._pool_threads.parked) == 6)
         server.stop()
         thread.join(DEADLINE)
     assert server.report is not None

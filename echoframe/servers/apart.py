@@ -1,18 +1,21 @@
 """Names that a program and we both have for something on its servers.
 
-`threads`, `stop`, `report`: whoever wrote the program knows nothing of ours, and means
-something else. On such a server each side finds its own.
+`_name`, `_stop`, `_close`: whoever wrote the program knows nothing of ours, and means
+something else. On such a server each side finds its own. Public names are meant as ours
+are, unless the program does not know that we are there.
 """
 
 from __future__ import annotations
 
 import socketserver
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from ..servers import SETTINGS
+from .lazy import lazy
+from .settings import SETTINGS
 
-__all__ = ["keep_apart"]
+__all__ = ["is_all_ours", "keep_apart", "made_names"]
 
 _PACKAGE = __package__.partition(".")[0]
 
@@ -23,21 +26,34 @@ _STANDARD = frozenset(
     for name in dir(getattr(socketserver, kind, object))
 ).union(("RequestHandlerClass", "server_address", "socket", "server_name", "server_port"))
 
+# In a server that has been looked at.
+_LOOKED = f"{_PACKAGE} looked"
+
 _made: dict[tuple[type, frozenset[str]], type] = {}
 
 
-def keep_apart(server: Any) -> None:
-    """Have each side find its own; where no name is used by both, nothing is done."""
+def is_all_ours(server: Any) -> None:
+    """Whoever wrote the class of this server has read ours."""
+    vars(server)[_LOOKED] = True
+
+
+def keep_apart(server: Any, public: bool) -> None:
+    """Have each side find its own. Called before anything of ours is set on the server.
+
+    Where no name is used by both, nothing is done.
+    """
+    if _LOOKED in vars(server):
+        return
+    is_all_ours(server)
     cls = type(server)
     own = [kind for kind in cls.__mro__ if _is_ours(kind)]
-    # What is put in socketserver's place stands right before the first of ours.
-    front = cls.__mro__[: cls.__mro__.index(own[0]) - 1]
+    known = {name for kind in own for name in vars(kind) if public or name.startswith("_")}
     # Settings too that its model does not have: whoever looks for them finds none.
-    known = {name for kind in own for name in vars(kind) if not name.startswith("_")}
-    known = known.union(SETTINGS) - _STANDARD
-    theirs = {*vars(server), *(name for kind in front for name in vars(kind))}
-    both = frozenset(known & theirs)
-    if not both or any(isinstance(vars(cls).get(name), _Apart) for name in both):
+    known = (known.union(SETTINGS) if public else known) - _STANDARD - made_names(own)
+    others = (kind for kind in cls.__mro__ if not _is_ours(kind))
+    theirs = {*vars(server), *(name for kind in others for name in vars(kind))}
+    both = frozenset(name for name in known & theirs if not name.endswith("__"))
+    if not both:
         return
     if (cls, both) not in _made:
         body = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
@@ -47,7 +63,15 @@ def keep_apart(server: Any) -> None:
     server.__class__ = _made[cls, both]
 
 
+def made_names(kinds: Iterable[type]) -> set[str]:
+    """Give the names that are made on a server when they are asked for; nobody else has them."""
+    return {name for kind in kinds for name, value in vars(kind).items() if isinstance(value, lazy)}
+
+
 def _is_ours(kind: type) -> bool:
+    # What is put in socketserver's place says that it is from there.
+    if kind.__module__ == socketserver.__name__:
+        return any(_is_ours(base) for base in kind.__bases__)
     return kind.__module__.partition(".")[0] == _PACKAGE
 
 
@@ -59,15 +83,15 @@ class _Apart:
         # Where ours is kept on the server, if it was set.
         self._key = f"{_PACKAGE} {name}"
         order = cls.__mro__
-        first = next(at for at, kind in enumerate(order) if _is_ours(kind))
-        self._theirs, self._ours = order[: first - 1], order[first - 1 :]
+        self._ours = [kind for kind in order if _is_ours(kind)]
+        self._theirs = [*(kind for kind in order if not _is_ours(kind)), *self._ours]
 
     def __get__(self, server: Any, cls: type) -> Any:
         ours = _asked_by_us()
         key = self._key if ours else self._name
         if server is not None and key in vars(server):
             return vars(server)[key]
-        for kind in self._ours if ours else self._theirs + self._ours:
+        for kind in self._ours if ours else self._theirs:
             if self._name in vars(kind):
                 found = vars(kind)[self._name]
                 bind = getattr(type(found), "__get__", None)
