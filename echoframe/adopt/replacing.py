@@ -216,10 +216,17 @@ def _line(server: Any) -> str:
 
 
 def _close_all(pid: int) -> None:
-    # Of daemon threads, which would end in the middle of a reply.
-    if os.getpid() == pid:
-        for server in _known.serving():
+    # Of daemon threads, which would end in the middle of a reply. But not those that the
+    # program has closed itself, without waiting for them.
+    if os.getpid() != pid:
+        return
+    servers = [server for server in _known.serving() if not server._life.draining]
+    try:
+        for server in servers:
             _close(server)
+    except KeyboardInterrupt:
+        for server in servers:
+            server.close(drain=0)
 
 
 # These are asked from here, and so they are ours; see apart.py.

@@ -102,6 +102,7 @@ class Server(Lifecycle, socketserver.TCPServer):
     batch: ClassVar[int] = 1
     runs_async_handlers: ClassVar[bool] = False
     logs_connections: ClassVar[bool] = True
+    is_hosted: ClassVar[bool] = False
     runs_handler_classes: ClassVar[bool] = True
     # Conversations go on only while somebody serves: in that thread they all run.
     only_while_serving: ClassVar[bool] = False

@@ -35,6 +35,9 @@ class Hosting(Accepting):
     # seconds and is used for nothing but CGI. True lets it.
     resolve_names: bool = False
 
+    # It is a server of the program's that has a mix-in, and not one of ours.
+    is_hosted: ClassVar[bool] = True
+
     # Whoever wrote the program has never heard of us, and means something else by our names.
     knows_no_names: ClassVar[bool] = False
 

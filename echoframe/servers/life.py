@@ -145,6 +145,8 @@ class Life:
     overdue = False
     cutting = False
     closed = False
+    # Its listeners are closed, or will not be heard any more.
+    unlistened = False
     # The thread that is in serve_forever(), or in handle_request().
     serving: int | None = None
     handling: int | None = None

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, NoReturn
 from .apart import keep_apart
 from .hosting import Hosting, own_loop
 from .life import Connection, Report
-from .rows import CUT, ORDER
+from .rows import CUT, FINISH, ORDER
 from .tending import LOOK, counted
 from .wake import RELOAD, STOP
 
@@ -224,13 +224,41 @@ class Lifecycle(Hosting):
     def server_close(self) -> None:
         """The same as close(); on a server that was never used, its socket alone.
 
-        Some programs do that to put another socket in its place.
+        Some programs do that to put another socket in its place. And where the program does
+        not wait for its handlers (daemon_threads, or block_on_close is false), they have the
+        drain time behind this: it returns when nobody can connect any more and nobody idle
+        is left.
         """
         keep_apart(self, self.knows_no_names)
-        if "_life" in vars(self):
-            self._close_once()
-        else:
+        if "_life" not in vars(self):
             self._close_listeners()
+        elif self._leaves_handlers:
+            self._close_behind()
+        else:
+            self._close_once()
+
+    # server_close() is not to wait for conversations.
+    _leaves_handlers = False
+
+    def _close_behind(self) -> None:
+        life = self._life
+        self._stop()
+        closing = threading.Thread(target=self._close_once, name="echoframe-close", daemon=True)
+        try:
+            closing.start()
+        except RuntimeError:
+            # No threads any more: the interpreter is about to end, perhaps.
+            self._close_once(0)
+            return
+        closing.join(LOOK)
+        while closing.is_alive() and not (life.unlistened and self._is_left_to_finish()):
+            closing.join(LOOK / 5)
+
+    def _is_left_to_finish(self) -> bool:
+        """Those that are still open have something to do, or are deaf."""
+        life, late = self._life, time.monotonic() - self._life.stopped > self.drain_quiet + 4 * LOOK
+        open_ones = life.open.copy().values()
+        return bool(open_ones) and all(late or one.ordered == FINISH for one in open_ones)
 
     def handle_request(self) -> None:
         """Serve one connection, or call handle_timeout() after `timeout` seconds."""
@@ -282,6 +310,7 @@ class Lifecycle(Hosting):
         if "_turnstile" in vars(self):
             self._turnstile.end(life.watch)
         self._stop_listening()
+        life.unlistened = True
         self._see_them_out()
         self._close_listeners()
         return self._finish(began)

@@ -88,6 +88,10 @@ class Threaded(Lifecycle, STANDARD):
     # The thread may do something else while a handler waits for a request.
     _parts_turns = False
 
+    @property
+    def _leaves_handlers(self) -> bool:  # type: ignore[override]  # an attribute elsewhere
+        return self.is_hosted and (self.daemon_threads or not self.block_on_close)
+
     def _begin_turns(self, connection: Connection) -> None:
         here.turns = connection.conversation
         try:

@@ -75,6 +75,9 @@ def serving(server: Any) -> Iterator[Any]:
         server.shutdown()
         thread.join(DEADLINE)
         server.server_close()
+        if type(server).server_close is Lifecycle.server_close:
+            # Of daemons that does not wait for the last of them.
+            server.close()
     assert not thread.is_alive()
 
 
@@ -806,3 +809,55 @@ def test_a_programs_private_names_are_its_own(mix_in: type[Any], where: str) -> 
         assert server.names() == body
     assert server.names() == body
     assert server.report.served == 1
+
+
+@in_this_process
+@pytest.mark.parametrize("flag", ["daemon_threads", "block_on_close"])
+def test_server_close_does_not_wait_for_handlers_that_may_be_left(
+    mix_in: type[Any], flag: str, gate: Any, notes: Notes
+) -> None:
+    class Slow(Upper):
+        def handle(self) -> None:
+            line = self.rfile.readline()
+            notes.write("begun")
+            assert gate.wait()
+            self.wfile.write(line.upper())
+
+    server = made(mix_in, **{flag: flag == "daemon_threads", "drain_timeout": 600})(  # type: ignore[arg-type]
+        ("127.0.0.1", 0), Slow
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with connected(server) as peer:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        place = server.server_address
+        server.shutdown()
+        server.server_close()
+        # Who is in the middle of something has its time behind that.
+        assert server.report is None
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place, DEADLINE)
+        gate.open()
+        assert read_line(peer) == b"HELLO\n"
+    thread.join(DEADLINE)
+    assert server.close().cut == 0
+
+
+@in_this_process
+def test_a_handler_of_a_daemon_may_close_its_server(mix_in: type[Any]) -> None:
+    # As programs do that wait for one answer from a browser.
+    class Last(Upper):
+        def handle(self) -> None:
+            super().handle()
+            self.server.shutdown()
+            self.server.server_close()
+
+    server = made(mix_in, daemon_threads=True)(("127.0.0.1", 0), Last)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with connected(server) as peer:
+        assert ask(peer, b"hello") == b"HELLO"
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert server.close().cut == 0
