@@ -77,19 +77,20 @@ class Threaded(Lifecycle, STANDARD):
         if not answers:
             return None
         hurry(connection.request)
-        return Turns(
-            lambda: self._begin_turns(connection),
+        turns = Turns(
+            lambda: self._begin_turns(connection, turns),
             connection,
             self._life.rows.cells,
             getattr(self, "keep_alive_timeout", 0.0),
             parts and self._parts_turns,
         )
+        return turns
 
     # The thread may do something else while a handler waits for a request.
     _parts_turns = False
 
-    def _begin_turns(self, connection: Connection) -> None:
-        here.turns = connection.conversation
+    def _begin_turns(self, connection: Connection, turns: Turns) -> None:
+        here.turns = turns
         try:
             self.finish_request(connection.request, connection.client_address)
         finally:
@@ -103,7 +104,6 @@ class Threaded(Lifecycle, STANDARD):
         here.turns = turns = self._turns_of(connection)
         if turns is not None:
             turns.parts = False
-            connection.conversation = turns
         try:
             self.process_request_thread(connection.request, connection.client_address)
         finally:

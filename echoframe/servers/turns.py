@@ -78,14 +78,15 @@ class Turns:
         Errors: what the handler raised. It is over then.
         """
         handler = self.handler
-        come = handler is not None and _holds_more(handler)
-        if not (come or _is_ready(self._request, 0)):
+        if not self._has_come(handler):
             if self._is_to_end():
                 self._end()
                 return DONE
             return READ
         self._come()
         if handler is None:
+            # Until it says so, it is not known to take turns; see _handle_one_request().
+            self._connection.conversation, self._connection.polled = None, False
             self._begin()
         else:
             try:
@@ -100,7 +101,15 @@ class Turns:
             self._end()
             return DONE
         self._wait()
-        return AGAIN if _holds_more(self.handler) else READ
+        return AGAIN if self._has_come(self.handler) else READ
+
+    def _has_come(self, handler: Any) -> bool:
+        """Tell whether something of the next request is here."""
+        # The kernel is asked first: what it has stays there, for handlers that read from the
+        # socket. But part of what is encrypted is nothing yet.
+        if not hasattr(self._request, "pending"):
+            return _is_ready(self._request, 0) or (handler is not None and _holds_more(handler))
+        return (handler is not None and _holds_more(handler)) or _is_ready(self._request, 0)
 
     def _is_to_end(self) -> bool:
         if self._order >= DRAIN:
@@ -190,7 +199,9 @@ class Turns:
             handler.close_connection = False
 
     def _handle_one_request(self) -> None:
-        handler = self.handler
+        handler, connection = self.handler, self._connection
+        # Not before: a handle() that reads by itself tells nobody when it waits.
+        connection.conversation, connection.polled = self, self.parts
         if not self.parts and not self._wait_here(handler):
             handler.close_connection = True
             return
@@ -212,7 +223,7 @@ class Turns:
         if order and (self.received or order >= DRAIN):
             return False
         try:
-            if not (self.received and _holds_more(handler)):
+            if not self._has_come(handler):
                 self._wait()
                 left = None if self.deadline is None else (self.deadline - self.since) * 1000
                 if not _is_ready(self._request, left):
@@ -236,7 +247,7 @@ class Turns:
             and not (handler.rfile.closed or handler.wfile.closed)
             and hasattr(handler.rfile, "peek")
             # From here on the bytes are somebody else's protocol.
-            and not (upgrades or handler.command == "CONNECT")
+            and not (upgrades or getattr(handler, "command", None) == "CONNECT")
         )
         if not self.parts:
             # Nor will it later. Nobody polls for it: it waits in its thread.
@@ -275,7 +286,7 @@ def _class_of(kind: Any) -> Any:
 
 
 def _holds_more(handler: Any) -> bool:
-    """Tell whether something of the next request is here; also where no poller would see it."""
+    """Tell whether something is here where no poller would see it."""
     sock, file = handler.connection, handler.rfile
     timeout = sock.gettimeout()
     try:

@@ -349,6 +349,58 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
 
 
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_who_reads_by_itself_is_not_taken_for_idle(kind: type[Any], notes: Notes) -> None:
+    class Alone(Page):
+        # As wsgiref's.
+        def handle(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            assert self.parse_request()
+            notes.write("begun")
+            self.do_POST()
+
+    server = site(kind, Alone, threads=1, drain_quiet=0.2)
+    with serving(server), connected(server) as peer:
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        (connection,) = server._life.open.values()
+        if kind is Site:
+            server.drain_quiet = 0.0
+            server._call_idle_in(1)
+            assert connection.ordered == 0
+            server.drain_quiet = 0.2
+        silence, _, _ = server._look_at(connection, connection.began + 60)
+        assert silence < 30
+        peer.sendall(b"there")
+        assert answer(peer) == b"hellothere"
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_what_a_handler_has_read_before_its_first_request_is_seen(kind: type[Any]) -> None:
+    class Behind(Page):
+        def handle(self) -> None:
+            self.proxy = self.rfile.readline()
+            super().handle()
+
+    with serving(site(kind, Behind)) as server, connected(server) as peer:
+        peer.sendall(b"PROXY UNKNOWN\r\n" + get(b"/"))
+        assert answer(peer) == b"/"
+        assert exchange(peer, b"/next") == b"/next"
+
+
+def test_a_handler_that_reads_from_its_socket_misses_nothing() -> None:
+    class Bare(Page):
+        def handle_one_request(self) -> None:
+            text = self.connection.recv(1000)
+            self.close_connection = not text
+            self.wfile.write(text)
+
+    with serving(site(handler=Bare)) as server, connected(server) as peer:
+        for text in (b"one", b"two", b"three"):
+            peer.sendall(text)
+            assert read_exactly(peer, len(text)) == text
+
+
 # ----------------------------------------------------------------- how long
 
 
