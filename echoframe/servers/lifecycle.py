@@ -30,12 +30,14 @@ from .rows import CUT, ORDER
 from .tending import LOOK, counted
 from .wake import RELOAD, STOP
 
-__all__ = ["GRACE", "Lifecycle", "SecondSignal"]
+__all__ = ["GRACE", "UNSAID", "Lifecycle", "SecondSignal"]
 
 logger = logging.getLogger("echoframe.server")
 
 # What is cut gets so long to notice.
 GRACE = 1.0
+# The stdlib's, and no other 0.5: an object of its own.
+UNSAID = float("0.5")
 
 
 class SecondSignal(BaseException):
@@ -69,7 +71,7 @@ class Lifecycle(Hosting):
 
     # ------------------------------------------------------------ for callers
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
+    def serve_forever(self, poll_interval: float = UNSAID) -> None:
         """Accept connections until stop() or shutdown(), then return.
 
         `poll_interval` matters only to a subclass that replaces
@@ -79,6 +81,9 @@ class Lifecycle(Hosting):
         own = own_loop(type(self)) if self._runs_own_loop else None
         if own is None:
             self._serve_forever(poll_interval)
+        elif poll_interval is UNSAID:
+            # It may have no such argument, or another default.
+            own.serve_forever(self)
         else:
             own.serve_forever(self, poll_interval)
 

@@ -773,3 +773,16 @@ def test_a_loop_behind_the_mix_in_is_the_programs(mix_in: type[Any]) -> None:
         plain.shutdown()
         thread.join(DEADLINE)
     assert plain.loops == 1
+
+
+@every_mix_in
+def test_a_loop_behind_the_mix_in_may_have_no_argument(mix_in: type[Any], notes: Notes) -> None:
+    class Plain(socketserver.TCPServer):
+        def serve_forever(self) -> None:  # type: ignore[override]  # as programs have it
+            notes.write("mine")
+            super().serve_forever()
+
+    server = made(mix_in, Plain)(("127.0.0.1", 0), Upper)
+    with serving(server), connected(server) as peer:
+        assert ask(peer, b"hello") == b"HELLO"
+    assert notes.next() == "mine"
