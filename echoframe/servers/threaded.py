@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -35,7 +36,8 @@ class _HandlerClass:
         try:
             kind = vars(server)["RequestHandlerClass"]
         except KeyError:
-            raise AttributeError("RequestHandlerClass") from None
+            # Of a class behind this one, if a program has it there.
+            return getattr(super(Threaded, server), "RequestHandlerClass")  # noqa: B009
         turns: Turns | None = getattr(here, "turns", None)
         return kind if turns is None else turns.stand_in(kind)
 
@@ -71,20 +73,20 @@ class Threaded(Lifecycle, STANDARD):
     def _turns_of(self, connection: Connection) -> Turns | None:
         """Give what knows of the requests of a connection, where its handler answers some."""
         kind = vars(self).get("RequestHandlerClass")
-        if kind is None or isinstance(connection.request, tuple):
+        # What only behaves like a socket need not know all that a turn asks it.
+        if kind is None or not isinstance(connection.request, socket.socket):
             return None
         answers, parts = self._knows(kind)
         if not answers:
             return None
         hurry(connection.request)
-        turns = Turns(
-            lambda: self._begin_turns(connection, turns),
+        return Turns(
+            lambda turns: self._begin_turns(connection, turns),
             connection,
             self._life.rows.cells,
             getattr(self, "keep_alive_timeout", 0.0),
             parts and self._parts_turns,
         )
-        return turns
 
     # The thread may do something else while a handler waits for a request.
     _parts_turns = False

@@ -56,7 +56,7 @@ class Turns:
 
     def __init__(
         self,
-        begin: Callable[[], object],
+        begin: Callable[[Turns], object],
         connection: Connection,
         cells: Cells,
         patience: float,
@@ -87,7 +87,7 @@ class Turns:
         if handler is None:
             # Until it says so, it is not known to take turns; see _handle_one_request().
             self._connection.conversation, self._connection.polled = None, False
-            self._begin()
+            self._begin(self)
         else:
             try:
                 self._handle()
@@ -159,7 +159,7 @@ class Turns:
             return kind
         if isinstance(kind, functools.partial):
             return functools.partial(self.stand_in(kind.func), *kind.args, **kind.keywords)
-        return functools.partial(self._make, kind)
+        return _StandIn(kind, self._make)
 
     def _make(self, kind: Any, *given: Any, **named: Any) -> Any:
         self._kind = kind
@@ -253,6 +253,35 @@ class Turns:
             # Nor will it later. Nobody polls for it: it waits in its thread.
             self._connection.polled = False
         return self.parts
+
+
+class _StandIn:
+    """A handler class to whoever looks at it; and who calls it has a handler made for turns."""
+
+    def __init__(self, kind: type[Any], make: Callable[..., Any]) -> None:
+        vars(self).update(_kind=kind, _make=make, __bases__=(kind,))
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._make(self._kind, *given, **named)
+
+    @property  # type: ignore[misc]  # a class, for isinstance()
+    def __class__(self) -> Any:
+        return type(self._kind)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kind, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._kind, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._kind == other)
+
+    def __hash__(self) -> int:
+        return hash(self._kind)
+
+    def __repr__(self) -> str:
+        return repr(self._kind)
 
 
 def answers_requests(kind: Any) -> bool:
