@@ -176,14 +176,18 @@ class Accepting(Tending):
         if life.stop_requested:
             return
         life.ready = listener
-        life.arrivals += 1
         try:
             # All that are here first, then one after the other.
-            for count in range(life.batch):
-                if count and not self._is_another(listener):
+            for _ in range(life.batch):
+                if not self._is_another(listener):
+                    # None, perhaps: another process may have the same listener.
                     break
                 free = self._has_room()
-                if not (free or self._turns_away()) or not self._accept(free):
+                if not (free or self._turns_away()):
+                    break
+                # For handle_request(): not where the workers have just become busy.
+                life.arrivals += 1
+                if not self._accept(free):
                     break
             while life.taken:
                 self._begin(life.taken.popleft())

@@ -28,7 +28,7 @@ from .base import Server
 from .children import be_told_of_end, ended, flush, kill, leave
 from .lazy import lazy
 from .life import Connection, obey
-from .lifecycle import GRACE, Lifecycle
+from .lifecycle import GRACE, UNSAID, Lifecycle
 from .rows import CUT, DRAIN, FINISH, ORDER, TIMEOUT, WANTED
 from .tending import LOOK, LOOKS
 from .watch import Watch
@@ -67,7 +67,7 @@ class ForkingMixIn(Lifecycle, _STANDARD):
             return self.max_children
         return self.max_connections
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
+    def serve_forever(self, poll_interval: float = UNSAID) -> None:
         rehearse()
         # What is here now stays: to look at it again would only copy it.
         frozen = gc.get_freeze_count()

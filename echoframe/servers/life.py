@@ -147,6 +147,8 @@ class Life:
     closed = False
     # Its listeners are closed, or will not be heard any more.
     unlistened = False
+    # Ctrl-C came while it was closed.
+    impatient = False
     # The thread that is in serve_forever(), or in handle_request().
     serving: int | None = None
     handling: int | None = None
@@ -203,8 +205,9 @@ class Life:
         self.strays_due = 0.0
         # Given to processes, and still to be entered among the children.
         self.begun: deque[Connection] = deque()
-        # Held by whoever closes the server.
+        # Held by whoever closes the server; and while it is in handle_request().
         self.closer = threading.RLock()
+        self.taking_turns = threading.RLock()
         # Who was there when the stop began.
         self.at_stop: list[Connection] = []
 

@@ -31,12 +31,14 @@ from .rows import CUT, FINISH, ORDER
 from .tending import LOOK, counted
 from .wake import RELOAD, STOP
 
-__all__ = ["GRACE", "Lifecycle", "SecondSignal"]
+__all__ = ["GRACE", "UNSAID", "Lifecycle", "SecondSignal"]
 
 logger = logging.getLogger("echoframe.server")
 
 # What is cut gets so long to notice.
 GRACE = 1.0
+# The stdlib's, and no other 0.5: an object of its own.
+UNSAID = float("0.5")
 
 
 class SecondSignal(BaseException):
@@ -70,7 +72,7 @@ class Lifecycle(Hosting):
 
     # ------------------------------------------------------------ for callers
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
+    def serve_forever(self, poll_interval: float = UNSAID) -> None:
         """Accept connections until stop() or shutdown(), then return.
 
         `poll_interval` matters only to a subclass that replaces
@@ -81,6 +83,9 @@ class Lifecycle(Hosting):
         own = own_loop(type(self)) if self._runs_own_loop else None
         if own is None:
             self._serve_forever(poll_interval)
+        elif poll_interval is UNSAID:
+            # It may have no such argument, or another default.
+            own.serve_forever(self)
         else:
             own.serve_forever(self, poll_interval)
 
@@ -164,11 +169,21 @@ class Lifecycle(Hosting):
         # Somebody else may be at it already: then this is to wait for them.
         with life.closer:
             if life.report is None:
-                life.report = self._close(drain)
+                life.report = self._close_patiently(drain)
                 if self.report is None:
                     # Unless the program means something else by it.
                     self.report = life.report
+                if life.impatient:
+                    raise KeyboardInterrupt
             return life.report
+
+    def _close_patiently(self, drain: float | None) -> Report:
+        try:
+            return self._close(drain)
+        except KeyboardInterrupt:
+            # Whoever waits does so no longer: it is what a second signal to run() is.
+            self._life.impatient = True
+            return self._close(0)
 
     def _in_a_handler(self) -> bool:
         me = threading.get_ident()
@@ -271,6 +286,16 @@ class Lifecycle(Hosting):
         if own is not None:
             patience = own if patience is None else min(own, patience)
         deadline = None if patience is None else time.monotonic() + patience
+        if not life.taking_turns.acquire(timeout=-1 if patience is None else patience):
+            self.handle_timeout()
+            return
+        try:
+            self._handle_one(deadline)
+        finally:
+            life.taking_turns.release()
+
+    def _handle_one(self, deadline: float | None) -> None:
+        life = self._life
         self._adopt()
         # Whoever closes it meanwhile waits until the listener is looked at no more.
         life.handling = threading.get_ident()

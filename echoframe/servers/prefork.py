@@ -27,6 +27,7 @@ from .base import Server
 from .crew import CUT, DRAIN, PAUSE, Crew, Post
 from .lazy import lazy
 from .life import Report
+from .lifecycle import UNSAID
 from .privileges import explained
 from .settings import SETTINGS
 from .wake import RELOAD
@@ -60,7 +61,7 @@ class PreforkMixIn(Working):
         """The processes of the workers."""
         return set(self._crew.workers)
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
+    def serve_forever(self, poll_interval: float = UNSAID) -> None:
         """Start the workers and look after them until stop() or shutdown().
 
         Errors: WorkersFailed when they end as soon as they are started.

@@ -36,6 +36,8 @@ PATIENCE = 0.5
 # A connection is looked at so many times within the shortest of its limits, and may live
 # by that part longer than it should.
 LOOKS = 8
+# So many alarms of nobody may lie in the heap besides.
+SPARE = 64
 
 # A mix-in has no base; the type checker may know what it will be mixed into.
 if TYPE_CHECKING:
@@ -253,7 +255,13 @@ class Tending(_Base):
 
     def _push_alarm(self, connection: Connection, when: float) -> None:
         connection.alarm = Alarm(when, connection)
-        heapq.heappush(self._life.alarms, connection.alarm)
+        life = self._life
+        alarms = life.alarms
+        if len(alarms) > SPARE + 2 * len(life.open):
+            # Most are of connections that are over, and would lie there until their time.
+            alarms[:] = [alarm for alarm in alarms if alarm.connection is not None]
+            heapq.heapify(alarms)
+        heapq.heappush(alarms, connection.alarm)
 
     def _alarm(self, now: float) -> float | None:
         alarms = self._life.alarms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -35,7 +36,8 @@ class _HandlerClass:
         try:
             kind = vars(server)["RequestHandlerClass"]
         except KeyError:
-            raise AttributeError("RequestHandlerClass") from None
+            # Of a class behind this one, if a program has it there.
+            return getattr(super(Threaded, server), "RequestHandlerClass")  # noqa: B009
         turns: Turns | None = getattr(here, "turns", None)
         return kind if turns is None else turns.stand_in(kind)
 
@@ -71,14 +73,15 @@ class Threaded(Lifecycle, STANDARD):
     def _turns_of(self, connection: Connection) -> Turns | None:
         """Give what knows of the requests of a connection, where its handler answers some."""
         kind = vars(self).get("RequestHandlerClass")
-        if kind is None or isinstance(connection.request, tuple):
+        # What only behaves like a socket need not know all that a turn asks it.
+        if kind is None or not isinstance(connection.request, socket.socket):
             return None
         answers, parts = self._knows(kind)
         if not answers:
             return None
         hurry(connection.request)
         return Turns(
-            lambda: self._begin_turns(connection),
+            lambda turns: self._begin_turns(connection, turns),
             connection,
             self._life.rows.cells,
             getattr(self, "keep_alive_timeout", 0.0),
@@ -92,8 +95,8 @@ class Threaded(Lifecycle, STANDARD):
     def _leaves_handlers(self) -> bool:  # type: ignore[override]  # an attribute elsewhere
         return self.is_hosted and (self.daemon_threads or not self.block_on_close)
 
-    def _begin_turns(self, connection: Connection) -> None:
-        here.turns = connection.conversation
+    def _begin_turns(self, connection: Connection, turns: Turns) -> None:
+        here.turns = turns
         try:
             self.finish_request(connection.request, connection.client_address)
         finally:
@@ -107,7 +110,6 @@ class Threaded(Lifecycle, STANDARD):
         here.turns = turns = self._turns_of(connection)
         if turns is not None:
             turns.parts = False
-            connection.conversation = turns
         try:
             self.process_request_thread(connection.request, connection.client_address)
         finally:

@@ -56,7 +56,7 @@ class Turns:
 
     def __init__(
         self,
-        begin: Callable[[], object],
+        begin: Callable[[Turns], object],
         connection: Connection,
         cells: Cells,
         patience: float,
@@ -78,15 +78,16 @@ class Turns:
         Errors: what the handler raised. It is over then.
         """
         handler = self.handler
-        come = handler is not None and _holds_more(handler)
-        if not (come or _is_ready(self._request, 0)):
+        if not self._has_come(handler):
             if self._is_to_end():
                 self._end()
                 return DONE
             return READ
         self._come()
         if handler is None:
-            self._begin()
+            # Until it says so, it is not known to take turns; see _handle_one_request().
+            self._connection.conversation, self._connection.polled = None, False
+            self._begin(self)
         else:
             try:
                 self._handle()
@@ -100,7 +101,15 @@ class Turns:
             self._end()
             return DONE
         self._wait()
-        return AGAIN if _holds_more(self.handler) else READ
+        return AGAIN if self._has_come(self.handler) else READ
+
+    def _has_come(self, handler: Any) -> bool:
+        """Tell whether something of the next request is here."""
+        # The kernel is asked first: what it has stays there, for handlers that read from the
+        # socket. But part of what is encrypted is nothing yet.
+        if not hasattr(self._request, "pending"):
+            return _is_ready(self._request, 0) or (handler is not None and _holds_more(handler))
+        return (handler is not None and _holds_more(handler)) or _is_ready(self._request, 0)
 
     def _is_to_end(self) -> bool:
         if self._order >= DRAIN:
@@ -150,7 +159,7 @@ class Turns:
             return kind
         if isinstance(kind, functools.partial):
             return functools.partial(self.stand_in(kind.func), *kind.args, **kind.keywords)
-        return functools.partial(self._make, kind)
+        return _StandIn(kind, self._make)
 
     def _make(self, kind: Any, *given: Any, **named: Any) -> Any:
         self._kind = kind
@@ -190,7 +199,9 @@ class Turns:
             handler.close_connection = False
 
     def _handle_one_request(self) -> None:
-        handler = self.handler
+        handler, connection = self.handler, self._connection
+        # Not before: a handle() that reads by itself tells nobody when it waits.
+        connection.conversation, connection.polled = self, self.parts
         if not self.parts and not self._wait_here(handler):
             handler.close_connection = True
             return
@@ -219,7 +230,7 @@ class Turns:
         if order and (self.received or order >= DRAIN):
             return False
         try:
-            if not (self.received and _holds_more(handler)):
+            if not self._has_come(handler):
                 self._wait()
                 left = None if self.deadline is None else (self.deadline - self.since) * 1000
                 if not _is_ready(self._request, left):
@@ -243,12 +254,41 @@ class Turns:
             and not (handler.rfile.closed or handler.wfile.closed)
             and hasattr(handler.rfile, "peek")
             # From here on the bytes are somebody else's protocol.
-            and not (upgrades or handler.command == "CONNECT")
+            and not (upgrades or getattr(handler, "command", None) == "CONNECT")
         )
         if not self.parts:
             # Nor will it later. Nobody polls for it: it waits in its thread.
             self._connection.polled = False
         return self.parts
+
+
+class _StandIn:
+    """A handler class to whoever looks at it; and who calls it has a handler made for turns."""
+
+    def __init__(self, kind: type[Any], make: Callable[..., Any]) -> None:
+        vars(self).update(_kind=kind, _make=make, __bases__=(kind,))
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._make(self._kind, *given, **named)
+
+    @property  # type: ignore[misc]  # a class, for isinstance()
+    def __class__(self) -> Any:
+        return type(self._kind)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kind, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._kind, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._kind == other)
+
+    def __hash__(self) -> int:
+        return hash(self._kind)
+
+    def __repr__(self) -> str:
+        return repr(self._kind)
 
 
 def answers_requests(kind: Any) -> bool:
@@ -287,7 +327,7 @@ def _names_connection(handler: Any) -> bool:
 
 
 def _holds_more(handler: Any) -> bool:
-    """Tell whether something of the next request is here; also where no poller would see it."""
+    """Tell whether something is here where no poller would see it."""
     sock, file = handler.connection, handler.rfile
     timeout = sock.gettimeout()
     try:

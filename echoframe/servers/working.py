@@ -14,7 +14,7 @@ from typing import Any
 from .crew import CUT, DRAIN, OURS, PAUSE, Post
 from .hosting import own_loop
 from .life import Connection, Report
-from .lifecycle import Lifecycle, SecondSignal
+from .lifecycle import UNSAID, Lifecycle, SecondSignal
 from .settings import SETTINGS
 from .wake import STOP
 
@@ -36,7 +36,7 @@ class Working(Lifecycle):
     _post: Post | None = None
     # The class that a worker's copy of the server gets; None is the one it has.
     _inner: type[Any] | None = None
-    _poll_interval = 0.5
+    _poll_interval = UNSAID
     # After so many connections, another worker may come.
     _enough = 0
 

@@ -8,6 +8,7 @@ import gc
 import http.server
 import os
 import queue
+import signal
 import socket
 import socketserver
 import ssl
@@ -861,3 +862,56 @@ def test_a_handler_of_a_daemon_may_close_its_server(mix_in: type[Any]) -> None:
     thread.join(DEADLINE)
     assert not thread.is_alive()
     assert server.close().cut == 0
+
+
+@every_mix_in
+def test_a_loop_behind_the_mix_in_may_have_no_argument(mix_in: type[Any], notes: Notes) -> None:
+    class Plain(socketserver.TCPServer):
+        def serve_forever(self) -> None:  # type: ignore[override]  # as programs have it
+            notes.write("mine")
+            super().serve_forever()
+
+    server = made(mix_in, Plain)(("127.0.0.1", 0), Upper)
+    with serving(server), connected(server) as peer:
+        assert ask(peer, b"hello") == b"HELLO"
+    assert notes.next() == "mine"
+
+
+@in_this_process
+def test_several_threads_may_handle_requests_of_one_server(mix_in: type[Any]) -> None:
+    # Each of them has a selector of its own in the stdlib.
+    with made(mix_in)(("127.0.0.1", 0), Upper) as server, contextlib.ExitStack() as stack:
+        threads = [threading.Thread(target=server.handle_request) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        peers = [stack.enter_context(connected(server)) for _ in threads]
+        assert [ask(peer, b"hello") for peer in peers] == [b"HELLO"] * 4
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def test_ctrl_c_while_it_closes_cuts(gate: Any, notes: Notes) -> None:
+    class Slow(Upper):
+        def handle(self) -> None:
+            notes.write("begun")
+            gate.wait()
+
+    server = made(ThreadingMixIn, drain_timeout=600)(("127.0.0.1", 0), Slow)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def lose_patience() -> None:
+        eventually(lambda: server._life.draining)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    with connected(server):
+        server.handle_request()
+        assert notes.next() == "begun"
+        impatient = threading.Thread(target=lose_patience)
+        impatient.start()
+        with pytest.raises(KeyboardInterrupt):
+            server.server_close()
+        impatient.join(DEADLINE)
+        gate.open()
+    assert server.report.cut == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import http.client
 import http.server
 import logging
@@ -203,6 +204,41 @@ def test_a_handler_is_of_its_own_class_and_no_other() -> None:
     assert (seen, Looks.count) == ([True], 1)
 
 
+def test_a_server_sees_the_handler_class_that_it_was_given() -> None:
+    seen: list[Any] = []
+
+    class Own(Site):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            kind = self.RequestHandlerClass
+            seen.extend((kind.__name__, kind == Page, hash(kind) == hash(Page), repr(kind)))
+            seen.extend((isinstance(kind, type), issubclass(kind, Page)))
+            kind.asked = True
+            kind(request, client_address, self)
+
+    class Known(Page):
+        asked = False
+
+    with serving(site(Own)) as server, connected(server) as peer:
+        assert exchange(peer) == b"/"
+        eventually(lambda: has_parked(server, 1))
+    assert seen == ["Page", True, True, repr(Page), True, True]
+    with serving(site(Own, Known)) as server, connected(server) as peer:
+        assert exchange(peer) == b"/"
+    assert Known.asked
+
+
+@pytest.mark.parametrize("kind", [PoolMixIn, ThreadingMixIn])
+def test_a_handler_class_that_stands_on_the_servers(kind: type[Any]) -> None:
+    class Behind(http.server.HTTPServer):
+        RequestHandlerClass = Page
+
+    server = type("Program", (kind, Behind), {"daemon_threads": True})(("127.0.0.1", 0), None)
+    # As where its __init__ is not the stdlib's.
+    vars(server).pop("RequestHandlerClass")
+    with serving(server), connected(server) as peer:
+        assert exchange(peer) == b"/"
+
+
 def test_setup_and_finish_are_called_once_and_in_one_order() -> None:
     calls: list[str] = []
 
@@ -351,6 +387,90 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
         eventually(lambda: server._pool_threads.ready)
         gate.open()
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_who_reads_by_itself_is_not_taken_for_idle(kind: type[Any], notes: Notes) -> None:
+    class Alone(Page):
+        # As wsgiref's.
+        def handle(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            assert self.parse_request()
+            notes.write("begun")
+            self.do_POST()
+
+    server = site(kind, Alone, threads=1, drain_quiet=0.2)
+    with serving(server), connected(server) as peer:
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        (connection,) = server._life.open.values()
+        if kind is Site:
+            server.drain_quiet = 0.0
+            server._call_idle_in(1)
+            assert connection.ordered == 0
+            server.drain_quiet = 0.2
+        silence, _, _ = server._look_at(connection, connection.began + 60)
+        assert silence < 30
+        peer.sendall(b"there")
+        assert answer(peer) == b"hellothere"
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_what_a_handler_has_read_before_its_first_request_is_seen(kind: type[Any]) -> None:
+    class Behind(Page):
+        def handle(self) -> None:
+            self.proxy = self.rfile.readline()
+            super().handle()
+
+    with serving(site(kind, Behind)) as server, connected(server) as peer:
+        peer.sendall(b"PROXY UNKNOWN\r\n" + get(b"/"))
+        assert answer(peer) == b"/"
+        assert exchange(peer, b"/next") == b"/next"
+
+
+def test_a_handler_that_reads_from_its_socket_misses_nothing() -> None:
+    class Bare(Page):
+        def handle_one_request(self) -> None:
+            text = self.connection.recv(1000)
+            self.close_connection = not text
+            self.wfile.write(text)
+
+    with serving(site(handler=Bare)) as server, connected(server) as peer:
+        for text in (b"one", b"two", b"three"):
+            peer.sendall(text)
+            assert read_exactly(peer, len(text)) == text
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_what_only_behaves_like_a_socket_is_asked_for_nothing_more(kind: type[Any]) -> None:
+    class Wrapped:
+        def __init__(self, inner: socket.socket) -> None:
+            self.makefile, self.sendall, self.close = inner.makefile, inner.sendall, inner.close
+            self.shutdown = inner.shutdown
+
+    class Own(kind):  # type: ignore[misc]
+        def get_request(self) -> Any:
+            request, client_address = super().get_request()
+            return Wrapped(request), client_address
+
+    with serving(site(Own)) as server, connected(server) as peer:
+        for _ in range(3):
+            assert exchange(peer) == b"/"
+
+
+def test_a_connection_leaves_nothing_for_the_collector() -> None:
+    def garbage() -> int:
+        with connected(server) as peer:
+            exchange(peer)
+            exchange(peer)
+        eventually(lambda: not server._life.open)
+        return gc.collect()
+
+    for kind in (Site, ThreadSite):
+        with serving(site(kind)) as server:
+            # The first time makes other things, too.
+            garbage()
+            assert min(garbage() for _ in range(3)) == 0
 
 
 # ----------------------------------------------------------------- how long
