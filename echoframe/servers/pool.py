@@ -49,8 +49,9 @@ class PoolMixIn(Threaded):
     A conversation of messages keeps no thread while it waits for its peer, and neither do
     http.server's handlers between two requests, if handle() and finish() are the stdlib's. Any
     other handler class keeps its thread from the first byte to the last, and so does whatever
-    goes through a process_request_thread() or shutdown_request() that a program has replaced:
-    it may hold things that belong to the thread. A handler of http.server's kind waits for its
+    goes through a process_request_thread(), a shutdown_request() or a finish_request() that a
+    program has replaced (if that does more than make a handler): it may hold things that belong
+    to the thread. A handler of http.server's kind waits for its
     next request for keep_alive_timeout, and if it keeps a thread, only while nobody needs that.
     """
 
@@ -142,9 +143,13 @@ class PoolMixIn(Threaded):
     @lazy
     def _parts_turns(self) -> bool:
         cls = type(self)
-        return cls.process_request_thread is STANDARD.process_request_thread and (
-            cls.shutdown_request in (TCPServer.shutdown_request, Server.shutdown_request)
+        plain = (
+            cls.process_request_thread is STANDARD.process_request_thread,
+            cls.shutdown_request in (TCPServer.shutdown_request, Server.shutdown_request),
+            cls.finish_request in (TCPServer.finish_request, Server.finish_request)
+            or _only_makes_handlers(cls.finish_request),
         )
+        return all(plain)
 
     @lazy
     def _threads(self) -> Threads:
@@ -377,6 +382,14 @@ class PoolMixIn(Threaded):
 
     def _ring(self, connection: Connection) -> None:
         self._pool_threads.claim(connection.number)
+
+
+def _only_makes_handlers(hook: Any) -> bool:
+    # With more arguments, say. If it calls the one behind it, or has a try or a with, it
+    # does something around a conversation, and later requests would be outside.
+    code = getattr(hook, "__code__", None)
+    names = getattr(code, "co_names", ())
+    return "RequestHandlerClass" in names and not getattr(code, "co_exceptiontable", True)
 
 
 # The mix-in stands first: its process_request() is what this model replaces.

@@ -185,6 +185,30 @@ def test_more_arguments_for_the_handler() -> None:
             eventually(functools.partial(has_parked, server, 5))
 
 
+def test_what_a_server_does_around_a_conversation_is_around_all_requests() -> None:
+    class Own(Site):
+        state = threading.local()
+
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            self.state.open = True
+            try:
+                super().finish_request(request, client_address)
+            finally:
+                self.state.open = False
+
+    class Looks(Page):
+        def do_GET(self) -> None:
+            seen.append(Own.state.open)
+            super().do_GET()
+
+    seen: list[bool] = []
+    with serving(site(Own, Looks)) as server, many(server, 2) as peers:
+        for peer in peers * 2:
+            exchange(peer)
+        assert not server.parks_requests
+    assert seen == [True] * 4
+
+
 def test_a_handler_is_of_its_own_class_and_no_other() -> None:
     seen: list[Any] = []
 
