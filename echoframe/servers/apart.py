@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import socketserver
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .lazy import lazy
 from .settings import SETTINGS
 
-__all__ = ["is_all_ours", "keep_apart", "made_names"]
+__all__ = ["is_all_ours", "keep_apart", "keep_apart_in", "made_names"]
 
 _PACKAGE = __package__.partition(".")[0]
 
@@ -26,8 +26,9 @@ _STANDARD = frozenset(
     for name in dir(getattr(socketserver, kind, object))
 ).union(("RequestHandlerClass", "server_address", "socket", "server_name", "server_port"))
 
-# In a server that has been looked at.
+# In a server that has been looked at; and in a class, what we have put something over.
 _LOOKED = f"{_PACKAGE} looked"
+_HIDDEN = f"{_PACKAGE} hidden"
 
 _made: dict[tuple[type, frozenset[str]], type] = {}
 
@@ -37,30 +38,48 @@ def is_all_ours(server: Any) -> None:
     vars(server)[_LOOKED] = True
 
 
-def keep_apart(server: Any, public: bool) -> None:
-    """Have each side find its own. Called before anything of ours is set on the server.
+def keep_apart_in(cls: type, public: bool) -> None:
+    """Have each side find its own on a class of a program's that has just been made."""
+    kinds = [kind for kind in cls.__mro__ if not _is_ours(kind)]
+    both = _names_of_ours(cls, public).intersection(_names_in(kinds))
+    hidden = {name: vars(cls)[name] for name in both if name in vars(cls)}
+    if hidden:
+        setattr(cls, _HIDDEN, hidden)
+    for name in both:
+        setattr(cls, name, _Apart(name, cls))
 
-    Where no name is used by both, nothing is done.
+
+def keep_apart(server: Any, public: bool) -> None:
+    """The same on a server, for what is set there and not on its class.
+
+    Called before anything of ours is set on it.
     """
     if _LOOKED in vars(server):
         return
     is_all_ours(server)
     cls = type(server)
-    own = [kind for kind in cls.__mro__ if _is_ours(kind)]
-    known = {name for kind in own for name in vars(kind) if public or name.startswith("_")}
-    # Settings too that its model does not have: whoever looks for them finds none.
-    known = (known.union(SETTINGS) if public else known) - _STANDARD - made_names(own)
-    others = (kind for kind in cls.__mro__ if not _is_ours(kind))
-    theirs = {*vars(server), *(name for kind in others for name in vars(kind))}
-    both = frozenset(name for name in known & theirs if not name.endswith("__"))
-    if not both:
+    both = frozenset(_names_of_ours(cls, public).intersection(vars(server)))
+    if all(isinstance(vars(cls).get(name), _Apart) for name in both):
         return
     if (cls, both) not in _made:
         body = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
         metaclass: Any = type(cls)
-        names = {name: _Apart(name, cls) for name in both}
-        _made[cls, both] = metaclass(cls.__name__, (cls,), {**body, **names})
+        _made[cls, both] = made = metaclass(cls.__name__, (cls,), body)
+        for name in both:
+            setattr(made, name, _Apart(name, made))
     server.__class__ = _made[cls, both]
+
+
+def _names_of_ours(cls: type, public: bool) -> set[str]:
+    own = [kind for kind in cls.__mro__ if _is_ours(kind)]
+    names = {name for name in _names_in(own) if public or name.startswith("_")}
+    # Settings too that its model does not have: whoever looks for them finds none.
+    known = names.union(SETTINGS) if public else names
+    return {name for name in known - _STANDARD - made_names(own) if not name.endswith("__")}
+
+
+def _names_in(kinds: Iterable[type]) -> Iterator[str]:
+    return (name for kind in kinds for name in vars(kind))
 
 
 def made_names(kinds: Iterable[type]) -> set[str]:
@@ -82,9 +101,8 @@ class _Apart:
         self._name = name
         # Where ours is kept on the server, if it was set.
         self._key = f"{_PACKAGE} {name}"
-        order = cls.__mro__
-        self._ours = [kind for kind in order if _is_ours(kind)]
-        self._theirs = [*(kind for kind in order if not _is_ours(kind)), *self._ours]
+        self._ours = [kind for kind in cls.__mro__ if _is_ours(kind)]
+        self._theirs = [*(kind for kind in cls.__mro__ if not _is_ours(kind)), *self._ours]
 
     def __get__(self, server: Any, cls: type) -> Any:
         ours = _asked_by_us()
@@ -92,8 +110,10 @@ class _Apart:
         if server is not None and key in vars(server):
             return vars(server)[key]
         for kind in self._ours if ours else self._theirs:
-            if self._name in vars(kind):
-                found = vars(kind)[self._name]
+            found = vars(kind).get(_HIDDEN, {}).get(self._name, self)
+            if found is self:
+                found = vars(kind).get(self._name, self)
+            if not isinstance(found, _Apart):
                 bind = getattr(type(found), "__get__", None)
                 return found if bind is None else bind(found, server, cls)
         raise AttributeError(self._name)

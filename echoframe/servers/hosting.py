@@ -15,6 +15,7 @@ import warnings
 from typing import Any, ClassVar
 
 from .accepting import Accepting
+from .apart import keep_apart_in
 from .kernel import received
 from .life import Connection
 from .standard import standard_classes
@@ -47,6 +48,8 @@ class Hosting(Accepting):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        if cls.is_hosted and socketserver.BaseServer in cls.__mro__:
+            keep_apart_in(cls, cls.knows_no_names)
         if own_loop(cls) is not None:
             _lend_the_loop()
         order = cls.__mro__
@@ -61,12 +64,13 @@ class Hosting(Accepting):
         if mix_in is None or server is None or server is mix_in:
             # A subclass of one that was warned of.
             return
-        warnings.warn(
-            f"{mix_in.__name__} changes nothing behind {server.__name__}; write "
-            f"class {cls.__name__}({mix_in.__name__}, {server.__name__})",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        wrong = f"{mix_in.__name__} changes nothing behind {server.__name__}"
+        if cls.knows_no_names:
+            # Nor does the stdlib's there, and nobody has asked for a change.
+            logger.warning("%s, where %s has it", wrong, cls.__name__)
+            return
+        right = f"class {cls.__name__}({mix_in.__name__}, {server.__name__})"
+        warnings.warn(f"{wrong}; write {right}", RuntimeWarning, stacklevel=2)
 
     def server_bind(self) -> None:
         """Bind the listener. May be extended; call super()."""

@@ -249,3 +249,36 @@ def test_a_servers_own_serve_forever_is_not_hidden(tmp_path: Path) -> None:
         up.ask()
         up.terminate()
         assert (up.end(), up.out.rest().splitlines()[1:]) == (0, ["its own"])
+
+
+@pytest.mark.slow
+def test_a_server_that_is_a_thread_runs_as_one(tmp_path: Path) -> None:
+    text = """
+    class Site(http.server.ThreadingHTTPServer, threading.Thread):
+        def __init__(self, *words):
+            super().__init__(*words)
+            threading.Thread.__init__(self, target=self.serve_forever)
+
+    server = site(Site)
+    server.start()
+    input()
+    server.shutdown()
+    server.join()
+    print(server.is_alive())
+    server.server_close()
+    """
+    program = written(tmp_path / "app.py", text, site=True)
+    with adopted("-q", "-m", "pool", "--", *python(program)) as up:
+        up.ask()
+        up.type("\n")
+        assert (up.end(), up.out.rest().splitlines()[1:]) == (0, ["False"])
+
+
+def test_the_wrong_order_is_a_line_in_the_log(tmp_path: Path) -> None:
+    text = "class Wrong(socketserver.TCPServer, socketserver.ThreadingMixIn): pass\nsite()"
+    program = written(tmp_path / "app.py", text, site=True)
+    with adopted("--", *python("-W", "error", program)) as up:
+        assert up.end() == 0
+        assert (
+            "ThreadingMixIn changes nothing behind TCPServer, where Wrong has it" in up.log.rest()
+        )
