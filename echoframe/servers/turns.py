@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .kernel import unread
+from .kernel import received, unread
 from .life import Connection
 from .rows import DRAIN, ORDER, Cells
 from .standard import standard_classes
@@ -70,6 +70,9 @@ class Turns:
         # Seconds to wait for a request, at most; 0 is for ever.
         self._patience = patience
         self.parts = parts
+        # Whether somebody says when a request begins: the poller, or the handler. One that reads
+        # it in a handle() of its own, as wsgiref's does, does not.
+        self._tells = parts
         self.since = time.monotonic()
 
     def step(self) -> str:
@@ -137,9 +140,19 @@ class Turns:
         self.waits, self.deadline = False, None
         self.received += 1
 
+    def is_idle(self) -> bool:
+        """Tell whether it is the peer's turn, to begin a request."""
+        return self.waits and (self._tells or not self.was_heard())
+
+    def was_heard(self) -> bool:
+        """Tell whether the peer has ever begun a request."""
+        if self._tells:
+            return self.received > 0
+        return received(self._request) > self._connection.greeted
+
     def keeps_waiting(self, since: float) -> bool:
         """Tell whether it keeps a thread, and has waited for a request that long."""
-        return not self.parts and self.waits and self.since <= since
+        return not self.parts and self.since <= since and self.is_idle()
 
     # ----------------------------------------------------------- for the handler
 
@@ -215,6 +228,7 @@ class Turns:
 
     def _wait_here(self, handler: Any) -> bool:
         """Wait in the handler's thread until a request comes; False when none will."""
+        self._tells = True
         order = self._order
         if order and (self.received or order >= DRAIN):
             return False

@@ -13,8 +13,10 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 
@@ -351,6 +353,70 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
         eventually(lambda: server._pool_threads.ready)
         gate.open()
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
+
+
+class Once(WSGIRequestHandler):
+    """It reads its one request itself, and nobody hears of that."""
+
+    def log_message(self, *words: object) -> None:
+        logging.getLogger("test").info(*words)
+
+
+def reading(notes: Notes) -> Any:
+    """An application that wants all that was announced."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        notes.write("begun")
+        body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    return app
+
+
+@pytest.mark.parametrize("mix_in", [PoolMixIn, ThreadingMixIn])
+def test_a_request_that_is_on_its_way_is_not_idle_whoever_reads_it(
+    mix_in: type[Any], notes: Notes
+) -> None:
+    server = type("Own", (mix_in, WSGIServer), {"drain_quiet": 0.001, "daemon_threads": True})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as peer:
+        up.set_app(reading(notes))
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        (connection,) = up._life.open.values()
+        later = time.monotonic() + 1000
+        silence, _, idle = up._look_at(connection, later)
+        # Who wants to know of silence asks the kernel, and not how old it is.
+        assert (silence < 1000, idle, up._was_heard(connection)) == (True, False, True)
+        closing = threading.Thread(target=up.server_close)
+        closing.start()
+        eventually(lambda: connection.ordered)
+        peer.sendall(b"world")
+        assert answer(peer) == b"helloworld"
+        closing.join(DEADLINE)
+
+
+def test_an_upload_keeps_its_thread_from_those_who_wait_for_one(notes: Notes) -> None:
+    server = type("Own", (PoolMixIn, WSGIServer), {"drain_quiet": 0.0, "threads": 1})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as peer:
+        up.set_app(reading(notes))
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        up._call_idle_in(1)
+        assert [one.ordered for one in up._life.open.values()] == [0]
+        peer.sendall(b"world")
+        assert answer(peer) == b"helloworld"
+
+
+def test_who_says_nothing_makes_room_whoever_would_read_it(notes: Notes) -> None:
+    server = type("Own", (PoolMixIn, WSGIServer), {"drain_quiet": 0.001, "threads": 1})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as silent:
+        up.set_app(reading(notes))
+        eventually(lambda: up._life.open)
+        with connected(up) as peer:
+            peer.sendall(get(b"/", b"Content-Length: 5", verb=b"POST") + b"hello")
+            assert answer(peer) == b"hello"
+        assert read_to_end(silent) == b""
 
 
 # ----------------------------------------------------------------- how long
