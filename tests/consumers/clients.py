@@ -70,17 +70,17 @@ class Peers:
 
 
 @contextlib.contextmanager
-def peers(up: Running, count: int) -> Iterator[Peers]:
+def peers(up: Running, count: int, patience: float = DEADLINE) -> Iterator[Peers]:
     made: list[http.client.HTTPConnection] = []
     for _ in range(count):
         if up.consumer.tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             made.append(
-                http.client.HTTPSConnection("127.0.0.1", up.port, timeout=DEADLINE, context=context)
+                http.client.HTTPSConnection("127.0.0.1", up.port, timeout=patience, context=context)
             )
         else:
-            made.append(http.client.HTTPConnection("127.0.0.1", up.port, timeout=DEADLINE))
+            made.append(http.client.HTTPConnection("127.0.0.1", up.port, timeout=patience))
     try:
         yield Peers(up, made)
     finally:

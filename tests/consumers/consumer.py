@@ -141,17 +141,25 @@ def running(
     flags: list[str] | None,
     folder: Path,
     pair: tuple[Path, Path] | None = None,
+    *,
+    shell: str = "",
     **variables: str,
 ) -> Iterator[Running]:
-    """Run a program for the length of the with block, adopted with these flags; None is not."""
+    """Run a program for the length of the with block, adopted with these flags; None is not.
+
+    `shell` is what a shell does first, to start it as "$@".
+    """
     needs(consumer.library)
     cert, key = pair or ("", "")
     words = consumer.words.format(cert=cert, key=key).split()
     before = [] if flags is None else ["-m", "echoframe", "adopt", *flags, "--", sys.executable]
+    command = [sys.executable, *before, *words]
+    if shell:
+        command = ["sh", "-c", shell, "sh", *command]
     log = folder / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *before, *words],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -19,6 +19,12 @@ class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/slow":
             begun()
+        if self.path == "/once":
+            # Not first its head, for which TCP then waits before it sends the rest.
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n"
+            self.wfile.write(head.encode() + BODY)
+            self.close_connection = self.headers.get("Connection") == "close"
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
