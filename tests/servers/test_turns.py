@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
@@ -139,6 +139,25 @@ def test_requests_that_come_together_are_all_answered() -> None:
         # What lies in the handler's own buffer no poller sees.
         peer.sendall(b"".join(get(b"/%d" % number) for number in range(50)))
         assert [answer(peer) for _ in range(50)] == [b"/%d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_was_read_already_is_asked_for_and_stays(own: bool) -> None:
+    class Raw(socket.SocketIO):
+        """What somebody else may have put there."""
+
+    class Reads(Page):
+        def setup(self) -> None:
+            super().setup()
+            if own:
+                cast(Any, self.rfile).raw.__class__ = Raw
+
+    with serving(site(handler=Reads, threads=1)) as server, connected(server) as peer:
+        # The second comes along with the first, and the third when nothing is left of them.
+        for paths in ([b"/1", b"/2"], [b"/3"]):
+            peer.sendall(b"".join(map(get, paths)))
+            assert [answer(peer) for _ in paths] == paths
+            eventually(functools.partial(has_parked, server, 1))
 
 
 def test_requests_that_come_in_pieces() -> None:
