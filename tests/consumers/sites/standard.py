@@ -21,11 +21,13 @@ class Page(http.server.BaseHTTPRequestHandler):
             begun()
         if self.path == "/once":
             # Not first its head, for which TCP then waits before it sends the rest.
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n"
+            ends = "Connection: close\r\n" * self.close_connection
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n{ends}\r\n"
             self.wfile.write(head.encode() + BODY)
-            self.close_connection = self.headers.get("Connection") == "close"
             return
         self.send_response(200)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
         self.wfile.write(BODY)
