@@ -75,7 +75,6 @@ CONSUMERS = {
     "werkzeug": Consumer("werkzeug", f"-m {SITES}.werk"),
     "werkzeug-tls": Consumer("werkzeug", f"-m {SITES}.werk {_PAIR}"),
     "flask": Consumer("flask", f"{_FLASK} run -p 0"),
-    "flask-tls": Consumer("flask", f"{_FLASK} run -p 0 --cert {{cert}} --key {{key}}"),
     "flask-reload": Consumer("flask", f"{_FLASK} --debug run -p 0"),
     "django": Consumer("django", f"{_DJANGO} --noreload 127.0.0.1:0", parts=False),
     "django-reload": Consumer("django", f"{_DJANGO} 127.0.0.1:0", parts=False),

@@ -20,10 +20,10 @@ from .consumer import CONSUMERS, Consumer, Running, running
 pytestmark = pytest.mark.slow
 
 MODELS = {"thread": ["--model", "thread"], "pool": ["--model", "pool", "--threads", "3"]}
-# A reloader does not serve; and Flask's server is werkzeug's.
-SERVERS = [name for name in CONSUMERS if not name.endswith("-reload") and name != "flask-tls"]
+# What reloads serves as the same does without that.
+SERVERS = [name for name in CONSUMERS if not name.endswith("-reload")]
 # More than threads.
-MANY = 24
+MANY = 20
 
 
 def _pair(consumer: Consumer, request: pytest.FixtureRequest) -> Any:

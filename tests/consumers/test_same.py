@@ -122,7 +122,8 @@ class Pool(PoolMixIn):
 
 @contextlib.contextmanager
 def serving(server: Any) -> Iterator[tuple[str, int]]:
-    thread = threading.Thread(target=server.serve_forever)
+    # socketserver's own stops within so many seconds.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server.server_address
