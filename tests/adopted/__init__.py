@@ -3,6 +3,6 @@
 Each measurement runs programs as they are and adopted, and gives rows: what was seen, what was
 to be seen, and whether it was. The programs are those of tests/consumers.
 
-bench.py     a place to run them, and the rows
-crowds.py    idle.py  tls.py ... one claim each
+bench.py   a place to run them, and the rows
+idle.py  load.py  sigterm.py  stops.py  storm.py  tls.py   one claim each
 """

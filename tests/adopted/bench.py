@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..consumers.consumer import CONSUMERS, Running, running
 from ..helpers import DEADLINE, resident
 
-__all__ = ["ADOPTED", "Bench", "Measure", "Row", "ask", "held", "threads_of"]
+__all__ = ["ADOPTED", "Bench", "Measure", "Row", "ask", "held", "memory_of", "pin"]
 
 # By what is said in the table: the flags of adopt; None is not adopted.
 ADOPTED: dict[str, list[str] | None] = {
@@ -83,9 +83,13 @@ def held(up: Running, count: int) -> Iterator[list[socket.socket]]:
         yield made
 
 
-def threads_of(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/task"))
+def pin(up: Running, core: int) -> None:
+    """Keep a program on one core, and the threads that it will start."""
+    for task in os.listdir(f"/proc/{up.process.pid}/task"):
+        os.sched_setaffinity(int(task), {core})
 
 
 def memory_of(pid: int) -> str:
-    return f"{threads_of(pid)} threads, {resident(pid) / 2**20:.0f} MiB"
+    """Say how many threads a process has, and how much memory."""
+    threads = len(os.listdir(f"/proc/{pid}/task"))
+    return f"{threads} threads, {resident(pid) / 2**20:.0f} MiB"

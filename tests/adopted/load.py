@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from ..consumers.clients import wrk
-from .bench import ADOPTED, Bench, Row
+from .bench import ADOPTED, Bench, Row, pin
 
 ROUNDS, SECONDS, CLIENTS = 3, 2, 50
 CLOSE = ("-H", "Connection: close")
@@ -33,9 +33,7 @@ def measure(bench: Bench) -> Iterator[Row]:
             name: stack.enter_context(bench.run("http", flags)) for name, flags in ADOPTED.items()
         }
         for up in ups.values():
-            os.sched_setaffinity(up.process.pid, {cores[0]})
-            for task in os.listdir(f"/proc/{up.process.pid}/task"):
-                os.sched_setaffinity(int(task), {cores[0]})
+            pin(up, cores[0])
         for load, (path, words) in LOADS.items():
             rates: dict[str, list[float]] = {name: [] for name in ups}
             errors: dict[str, str] = {}
