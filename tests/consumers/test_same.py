@@ -171,5 +171,5 @@ def test_werkzeugs_handlers_keep_no_thread_for_who_says_nothing() -> None:
     with serving(server) as place, contextlib.ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(socket.create_connection(place, DEADLINE))
-        eventually(lambda: len(server._workers.parked) == 5)
+        eventually(lambda: len(server._pool_threads.parked) == 5)
         assert exchange(place, ODD["plain"]).startswith(b"HTTP/1.1 200 ")
