@@ -26,7 +26,7 @@ from .lazy import lazy
 from .life import Connection
 from .rows import CUT, DRAIN, LINGERING, ORDER, TIMEOUT
 from .settings import SETTINGS
-from .steps import AGAIN, DONE, READ, Goodbye, Handshake, Steps
+from .steps import AGAIN, DONE, HOLD, READ, Goodbye, Handshake, Steps
 from .tending import LOOK
 from .threaded import STANDARD, Threaded, Threads
 from .turns import Turns
@@ -120,11 +120,9 @@ class PoolMixIn(Threaded):
         if self._shakes_first(connection):
             # A silent peer may park in its handshake, whatever becomes of it.
             return True
-        turns = self._turns_of(connection) if self._parts_turns else None
-        if turns is None or not turns.parts:
-            return False
-        connection.conversation = turns
-        return True
+        # Who has not asked for anything yet needs no thread, whatever its handler does then.
+        connection.conversation = self._turns_of(connection)
+        return connection.conversation is not None
 
     def _shakes_first(self, connection: Connection) -> bool:
         if connection.shaken or not hasattr(connection.request, "do_handshake"):
@@ -193,9 +191,9 @@ class PoolMixIn(Threaded):
     def _between(self) -> float | None:
         pause = super()._between()
         workers = vars(self).get("_pool_threads")
-        if workers is None or not workers.ready or not self._known_kinds or workers.has_idle:
+        if workers is None or not (self._known_kinds and workers.wanting):
             return pause
-        self._call_idle_in(len(workers.ready))
+        self._call_idle_in(workers.wanting)
         return LOOK if pause is None else min(pause, LOOK)
 
     def _call_idle_in(self, count: int) -> None:
@@ -205,7 +203,8 @@ class PoolMixIn(Threaded):
             idle = [
                 (connection.conversation.since, connection.row, connection)
                 for connection in life.open.values()
-                if isinstance(connection.conversation, Turns)
+                if not connection.polled
+                and isinstance(connection.conversation, Turns)
                 and connection.conversation.keeps_waiting(long_ago)
                 and connection.ordered < DRAIN
             ]
@@ -231,8 +230,11 @@ class PoolMixIn(Threaded):
                 want = steps.step()
                 if want is DONE:
                     break
-                if want is AGAIN:
+                if want is AGAIN or want is HOLD:
                     over, connection.thread = False, None
+                    if want is HOLD:
+                        self._poll_no_more(connection)
+                        connection.polled, connection.keeps_worker = False, True
                     self._pool_threads.put(connection)
                     break
                 if self._park(connection, steps, want):
@@ -327,9 +329,7 @@ class PoolMixIn(Threaded):
         steps: Any = connection.conversation
         if steps is not None:
             steps.abandon()
-        if connection.number >= 0:
-            self._pool_threads.wait_no_more(connection.number)
-            connection.number, connection.events = -1, 0
+        self._poll_no_more(connection)
         request = connection.request
         if isinstance(steps, Handshake) and steps.failure is None and connection.ordered < DRAIN:
             request.setblocking(True)
@@ -351,6 +351,11 @@ class PoolMixIn(Threaded):
         finally:
             connection.thread = None
             self._release(connection)
+
+    def _poll_no_more(self, connection: Connection) -> None:
+        if connection.number >= 0:
+            self._pool_threads.wait_no_more(connection.number)
+            connection.number, connection.events = -1, 0
 
     def _say_goodbye(self, request: Any, connection: Connection | None) -> bool:
         # Called by shutdown_request(), behind a handler class.

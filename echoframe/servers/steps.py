@@ -27,6 +27,7 @@ from .taking import Taking
 __all__ = [
     "AGAIN",
     "DONE",
+    "HOLD",
     "READ",
     "WRITE",
     "Goodbye",
@@ -42,6 +43,8 @@ WRITE = "write"
 DONE = "done"
 # It has something to do at once, but others come first.
 AGAIN = "again"
+# It needs a thread from here on.
+HOLD = "hold"
 
 logger = logging.getLogger("echoframe.server")
 

@@ -107,9 +107,11 @@ class Threaded(Lifecycle, STANDARD):
         if not self._opens(connection):
             self.shutdown_request(connection.request)
             return
-        here.turns = turns = self._turns_of(connection)
+        turns: Any = connection.conversation or self._turns_of(connection)
         if turns is not None:
             turns.parts = False
+            connection.conversation = turns
+        here.turns = turns
         try:
             self.process_request_thread(connection.request, connection.client_address)
         finally:
@@ -119,7 +121,7 @@ class Threaded(Lifecycle, STANDARD):
         turns = connection.conversation
         if not isinstance(turns, Turns):
             return super()._look_at(connection, now)
-        if not turns.waits:
+        if not turns.is_idle():
             # In a request: it is for the limits alone to end it.
             return quiet_for(connection.request) or 0.0, True, False
         # Nobody expects that idle clients are waited for where handlers are not.
@@ -130,7 +132,7 @@ class Threaded(Lifecycle, STANDARD):
     def _was_heard(self, connection: Connection) -> bool:
         turns = connection.conversation
         if isinstance(turns, Turns):
-            return turns.received > 0
+            return turns.was_heard()
         return super()._was_heard(connection)
 
 

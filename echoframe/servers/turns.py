@@ -17,13 +17,14 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable
+from socket import SocketIO
 from typing import Any
 
-from .kernel import unread
+from .kernel import received, unread
 from .life import Connection
 from .rows import DRAIN, ORDER, Cells
 from .standard import standard_classes
-from .steps import AGAIN, DONE, READ
+from .steps import AGAIN, DONE, HOLD, READ
 
 __all__ = ["Turns", "answers_requests", "gives_way", "here"]
 
@@ -70,11 +71,15 @@ class Turns:
         # Seconds to wait for a request, at most; 0 is for ever.
         self._patience = patience
         self.parts = parts
+        # Whether somebody says when a request begins: the poller, or the handler. One that reads
+        # it in a handle() of its own, as wsgiref's does, does not.
+        self._tells = parts
         self.since = time.monotonic()
 
     def step(self) -> str:
         """Answer a request, if one has come; then READ, AGAIN if there is another, or DONE.
 
+        HOLD, if the first has come and the handler will keep its thread.
         Errors: what the handler raised. It is over then.
         """
         handler = self.handler
@@ -83,10 +88,12 @@ class Turns:
                 self._end()
                 return DONE
             return READ
+        if not self.parts:
+            return HOLD
         self._come()
         if handler is None:
             # Until it says so, it is not known to take turns; see _handle_one_request().
-            self._connection.conversation, self._connection.polled = None, False
+            self._connection.polled = False
             self._begin(self)
         else:
             try:
@@ -146,9 +153,19 @@ class Turns:
         self.waits, self.deadline = False, None
         self.received += 1
 
+    def is_idle(self) -> bool:
+        """Tell whether it is the peer's turn, to begin a request."""
+        return self.waits and (self._tells or not self.was_heard())
+
+    def was_heard(self) -> bool:
+        """Tell whether the peer has ever begun a request."""
+        if self._tells:
+            return self.received > 0
+        return received(self._request) > self._connection.greeted
+
     def keeps_waiting(self, since: float) -> bool:
         """Tell whether it keeps a thread, and has waited for a request that long."""
-        return not self.parts and self.waits and self.since <= since
+        return not self.parts and self.since <= since and self.is_idle()
 
     # ----------------------------------------------------------- for the handler
 
@@ -199,9 +216,8 @@ class Turns:
             handler.close_connection = False
 
     def _handle_one_request(self) -> None:
-        handler, connection = self.handler, self._connection
-        # Not before: a handle() that reads by itself tells nobody when it waits.
-        connection.conversation, connection.polled = self, self.parts
+        handler = self.handler
+        self._connection.polled = self.parts
         if not self.parts and not self._wait_here(handler):
             handler.close_connection = True
             return
@@ -226,6 +242,7 @@ class Turns:
 
     def _wait_here(self, handler: Any) -> bool:
         """Wait in the handler's thread until a request comes; False when none will."""
+        self._tells = True
         order = self._order
         if order and (self.received or order >= DRAIN):
             return False
@@ -326,9 +343,37 @@ def _names_connection(handler: Any) -> bool:
     return any(line.lower().startswith(b"connection:") for line in lines)
 
 
+class _Input(SocketIO):
+    """What is under a handler's rfile, which then can be asked what it has read already."""
+
+    asked = False
+
+    def readinto(self, buffer: Any) -> int | None:
+        return None if self.asked else super().readinto(buffer)
+
+
 def _holds_more(handler: Any) -> bool:
     """Tell whether something is here where no poller would see it."""
     sock, file = handler.connection, handler.rfile
+    raw: Any = getattr(file, "raw", None)
+    kind: type = type(raw)
+    if kind is SocketIO:
+        # The stdlib's own, for each handler. In place, since its socket counts such files.
+        raw.__class__ = _Input
+    elif kind is not _Input:
+        # Something of the program's.
+        return _holds_or_gets_more(sock, file)
+    raw.asked = True
+    try:
+        return bool(file.peek(1)) or bool(hasattr(sock, "pending") and sock.pending())
+    except (OSError, ValueError):
+        # It is broken or closed, which the next turn will find.
+        return False
+    finally:
+        raw.asked = False
+
+
+def _holds_or_gets_more(sock: Any, file: Any) -> bool:
     timeout = sock.gettimeout()
     try:
         sock.settimeout(0)

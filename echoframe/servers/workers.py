@@ -200,6 +200,13 @@ class Workers:
         """Somebody rests, or could be started."""
         return bool(self._idle) or len(self.crew) < self._owner.threads
 
+    @property
+    def wanting(self) -> int:
+        """How many workers are needed that are not there: for steps, or else to poll."""
+        if self.has_idle:
+            return 0
+        return len(self.ready) or int(bool(self.parked) and self._leader is None)
+
     def rest(self) -> None:
         """Notice that `needed` has changed."""
         self._wake.set()
@@ -367,6 +374,9 @@ class Workers:
                 self._leader = None
         if self.ready or self._leader is None:
             self._rouse(wanted)
+        if self._leader is None and self.wanting:
+            # The owner may know whom it can do without.
+            self._room()
 
     def _rest(self, me: Worker) -> bool:
         self._idle.append(me)

@@ -14,8 +14,10 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 
@@ -138,6 +140,25 @@ def test_requests_that_come_together_are_all_answered() -> None:
         # What lies in the handler's own buffer no poller sees.
         peer.sendall(b"".join(get(b"/%d" % number) for number in range(50)))
         assert [answer(peer) for _ in range(50)] == [b"/%d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_was_read_already_is_asked_for_and_stays(own: bool) -> None:
+    class Raw(socket.SocketIO):
+        """What somebody else may have put there."""
+
+    class Reads(Page):
+        def setup(self) -> None:
+            super().setup()
+            if own:
+                cast(Any, self.rfile).raw.__class__ = Raw
+
+    with serving(site(handler=Reads, threads=1)) as server, connected(server) as peer:
+        # The second comes along with the first, and the third when nothing is left of them.
+        for paths in ([b"/1", b"/2"], [b"/3"]):
+            peer.sendall(b"".join(map(get, paths)))
+            assert [answer(peer) for _ in paths] == paths
+            eventually(functools.partial(has_parked, server, 1))
 
 
 def test_requests_that_come_in_pieces() -> None:
@@ -408,7 +429,7 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
             peer.sendall(get(b"/slow"))
             assert notes.next() == "begun"
         peers[2].sendall(get(b"/"))
-        eventually(lambda: server._pool_threads.ready)
+        eventually(lambda: server._pool_threads.wanting)
         gate.open()
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
 
@@ -495,6 +516,71 @@ def test_a_connection_leaves_nothing_for_the_collector() -> None:
             # The first time makes other things, too.
             garbage()
             assert min(garbage() for _ in range(3)) == 0
+
+
+class Once(WSGIRequestHandler):
+    """It reads its one request itself, and nobody hears of that."""
+
+    def log_message(self, *words: object) -> None:
+        logging.getLogger("test").info(*words)
+
+
+def reading(notes: Notes) -> Any:
+    """An application that wants all that was announced."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        notes.write("begun")
+        body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    return app
+
+
+@pytest.mark.parametrize("mix_in", [PoolMixIn, ThreadingMixIn])
+def test_a_request_that_is_on_its_way_is_not_idle_whoever_reads_it(
+    mix_in: type[Any], notes: Notes
+) -> None:
+    server = type("Own", (mix_in, WSGIServer), {"drain_quiet": 0.001, "daemon_threads": True})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as peer:
+        up.set_app(reading(notes))
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        (connection,) = up._life.open.values()
+        later = time.monotonic() + 1000
+        silence, _, idle = up._look_at(connection, later)
+        # Who wants to know of silence asks the kernel, and not how old it is.
+        assert (silence < 1000, idle, up._was_heard(connection)) == (True, False, True)
+        closing = threading.Thread(target=up.server_close)
+        closing.start()
+        eventually(lambda: connection.ordered)
+        peer.sendall(b"world")
+        assert answer(peer) == b"helloworld"
+        closing.join(DEADLINE)
+
+
+def test_an_upload_keeps_its_thread_from_those_who_wait_for_one(notes: Notes) -> None:
+    server = type("Own", (PoolMixIn, WSGIServer), {"drain_quiet": 0.0, "threads": 1})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as peer:
+        up.set_app(reading(notes))
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        up._call_idle_in(1)
+        assert [one.ordered for one in up._life.open.values()] == [0]
+        peer.sendall(b"world")
+        assert answer(peer) == b"helloworld"
+
+
+def test_who_says_nothing_keeps_no_thread_whoever_would_read_it(notes: Notes) -> None:
+    server = type("Own", (PoolMixIn, WSGIServer), {"drain_quiet": 0.001, "threads": 1})
+    with serving(server(("127.0.0.1", 0), Once)) as up, connected(up) as silent:
+        up.set_app(reading(notes))
+        eventually(lambda: up._life.open)
+        with connected(up) as peer:
+            peer.sendall(get(b"/", b"Content-Length: 5", verb=b"POST") + b"hello")
+            assert answer(peer) == b"hello"
+        silent.sendall(get(b"/", b"Content-Length: 4", verb=b"POST") + b"late")
+        assert answer(silent) == b"late"
 
 
 # ----------------------------------------------------------------- how long
