@@ -47,6 +47,9 @@ LAST = 30.0
 # How often a child is looked at that was told to end.
 LOOK = 0.02
 
+# In the place of an exit code: it lives on.
+IGNORED = -1
+
 # The kernel tells of processes.
 _TELLS = os.path.exists("/proc/self/status")
 
@@ -243,11 +246,10 @@ class _Ending:
             self.code = None
 
         def look_after() -> None:
-            for pid in told:
-                code = _end_of(pid)
-                if self.code == 0 and code != 0:
-                    self.code = code
-            self._see_out(MOMENT if told else 0)
+            codes = [code for code in map(_end_of, told) if code != IGNORED]
+            # As the first of them that did not end well; and of the signal, if there was none.
+            self.code = next((code for code in codes if code != 0), 0 if codes else None)
+            self._see_out(MOMENT if codes else 0)
 
         try:
             Thread(target=look_after, name="echoframe-ending", daemon=True).start()
@@ -337,7 +339,7 @@ def _end_of(pid: int) -> int | None:
         if found is None:
             if _TELLS and not _minds(pid):
                 # It was only just started, and has learned by now to ignore the signal.
-                return 0
+                return IGNORED
             sleep(LOOK)
     if found.si_code == os.CLD_EXITED:
         return found.si_status
