@@ -25,6 +25,8 @@ __all__ = ["Hosting", "own_loop"]
 
 logger = logging.getLogger("echoframe.server")
 
+_PACKAGE = f"{__package__}."
+
 # Any host: it has no name of its own.
 _ANY = ("", "0.0.0.0", "::")
 
@@ -106,9 +108,12 @@ class Hosting(Accepting):
             own: Any = getattr(self, "request_queue_size", 0)
             listener.listen(self.backlog if told else max(self.backlog, own))
         # Whoever looks at a peer's certificate before its conversation needs it by then.
+        begins = _owner(self, "process_request")
         ours = (
             kind.get_request is socketserver.TCPServer.get_request
             and kind.verify_request is socketserver.BaseServer.verify_request
+            and begins is not None
+            and begins.__module__.startswith(_PACKAGE)
         )
         if ours and getattr(listener, "do_handshake_on_connect", False):
             listener.do_handshake_on_connect = False

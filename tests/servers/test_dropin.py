@@ -417,15 +417,17 @@ def test_14_a_failed_handshake_is_one_line_and_no_error(
     log.expect("no handshake: ")
 
 
+@pytest.mark.parametrize("method", ["verify_request", "process_request"])
 @in_this_process
 def test_14_who_looks_at_a_certificate_first_has_it_by_then(
-    mix_in: type[Any], authority: Authority
+    mix_in: type[Any], method: str, authority: Authority
 ) -> None:
-    class Own(made(mix_in)):  # type: ignore[misc]
-        def verify_request(self, request: Any, client_address: Any) -> bool:
-            return request.cipher() is not None
+    def looks(self: Any, request: Any, client_address: Any) -> Any:
+        assert request.cipher() is not None
+        return getattr(super(own, self), method)(request, client_address)
 
-    server = wrapped(Own(("127.0.0.1", 0), Upper), authority)
+    own = made(made(mix_in), object, **{method: looks})
+    server = wrapped(own(("127.0.0.1", 0), Upper), authority)
     with serving(server), connected(server) as bare, secured(bare, authority) as peer:
         assert ask(peer, b"hello") == b"HELLO"
 
