@@ -14,6 +14,7 @@ from importlib.machinery import PathFinder
 from .ending import (
     end_as_they_did,
     has_had_children,
+    hooks,
     is_of_multiprocessing,
     keep_sigterm,
     say,
@@ -53,6 +54,7 @@ def begin() -> None:
     atexit.register(end_as_they_did)
     if text.partition(" ")[0] == str(os.getpid()):
         atexit.register(_say_if_unused, os.getpid())
+        hooks.last_words = _say_if_unused
 
 
 class _Finder:
@@ -123,13 +125,14 @@ def _replace_unless_we_are_on_our_way(module: ModuleType) -> None:
 
 
 def _say_if_unused(pid: int) -> None:
-    # A forked child may come by here as well. Who has failed has said so.
-    if os.getpid() != pid or hasattr(sys, "last_value"):
+    # A forked child may come by here as well. Who has failed has said so; Ctrl-C is no failure.
+    ended = getattr(sys, "last_value", None)
+    if os.getpid() != pid or not (ended is None or isinstance(ended, KeyboardInterrupt)):
         return
     if "echoframe.adopt.replacing" in sys.modules:
         from . import replacing
 
-        if replacing.quiet() or replacing.has_served():
+        if replacing.quiet() or replacing.has_made_some():
             return
         unused = "made no server of socketserver's mix-ins (--plain takes those without one)"
     else:

@@ -72,6 +72,8 @@ class Hooks:
     cut: Callable[[Any], object]
     # Wait for what is going on there.
     close: Callable[[Any], object]
+    # What is said at the end of the process of this id, if SIGTERM leaves no time for it.
+    last_words: Callable[[int], object] = staticmethod(int)
 
 
 hooks = Hooks()
@@ -290,6 +292,7 @@ _endings: list[_Ending] = []
 
 
 def _die() -> None:
+    hooks.last_words(os.getpid())
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     os.kill(os.getpid(), _signal.SIGTERM)
 

@@ -27,7 +27,7 @@ from ..servers import (
 from .ending import has_sigterm, hooks, is_ending, say, take_sigterm
 from .wish import VARIABLE, Wish
 
-__all__ = ["KINDS", "USABLE", "has_served", "kinds_of", "quiet", "replace"]
+__all__ = ["KINDS", "USABLE", "has_made_some", "kinds_of", "quiet", "replace"]
 
 THREADING, FORKING = "ThreadingMixIn", "ForkingMixIn"
 
@@ -43,6 +43,9 @@ KINDS: dict[str, tuple[type[Lifecycle], str]] = {
 USABLE = [name for name in SETTINGS if name not in ("max_message", "write_buffer")]
 
 # What the line about a server says of its settings, where its model has them.
+# What reloaders say, in the environment, to the process that they end and begin anew.
+RELOADED = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
+
 _TOLD = ("max_connections", "threads", "workers", "drain_timeout")
 
 _LEVELS = {-1: logging.WARNING, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -138,6 +141,11 @@ class _Noticed(Lifecycle):
         _leave_if_ending()
         super().serve_forever(*arguments, **keywords)
 
+    def server_bind(self) -> None:
+        # It may never serve: its address may be taken.
+        _known.made = True
+        super().server_bind()
+
     def _adopt(self) -> None:
         super()._adopt()
         _known.add(self)
@@ -156,8 +164,9 @@ class _Known:
 
     def __init__(self) -> None:
         self._servers: dict[int, weakref.ref[Any]] = {}
-        # The process that has said that it serves.
+        # The process that has said that it serves; some were made, here or where it was forked.
         self.told = 0
+        self.made = False
 
     def add(self, server: Any) -> None:
         key = id(server)
@@ -189,9 +198,9 @@ class _Known:
 _known = _Known()
 
 
-def has_served() -> bool:
-    """Tell whether a server of this process has served."""
-    return bool(_known.told)
+def has_made_some() -> bool:
+    """Tell whether this process has made a server that has a mix-in of ours."""
+    return _known.made
 
 
 def quiet() -> bool:
@@ -218,9 +227,13 @@ def _line(server: Any) -> str:
 def _close_all(pid: int) -> None:
     # Of daemon threads, which would end in the middle of a reply. But not those that the
     # program has closed itself, without waiting for them.
-    if os.getpid() != pid:
+    if os.getpid() != pid or "true" in map(os.environ.get, RELOADED):
+        # A reloader begins anew, and is waited for.
         return
     servers = [server for server in _known.serving() if not server._life.draining]
+    talking = sum(len(server._life.open) for server in servers)
+    if talking and not quiet():
+        say(f"waiting for {talking} conversations to finish; Ctrl-C cuts")
     try:
         for server in servers:
             _close(server)

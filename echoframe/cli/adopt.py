@@ -114,6 +114,11 @@ def _wish(chosen: dict[str, Choice]) -> Wish:
     )
     if wish.force and not wish.model:
         raise UsageError(f"{chosen['force'].where} is about a model; add --model")
+    if wish.plain and wish.model in ("fork", "prefork") and not wish.force:
+        raise UsageError(
+            f"{chosen['plain'].where} with the model {wish.model} would give servers processes "
+            "that have shared their memory until now; add --force, or choose thread or pool"
+        )
     models = set(kinds_of(wish).values())
     for name in wish.settings:
         setting = SETTINGS[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -158,7 +159,10 @@ def test_a_program_that_has_not_installed_us_finds_us_and_nothing_else_of_ours(
             marks=pytest.mark.slow,
         ),
         # It has an error of its own to tell.
-        pytest.param("raise KeyboardInterrupt", "KeyboardInterrupt\n", marks=pytest.mark.slow),
+        pytest.param("raise LookupError", "LookupError\n", marks=pytest.mark.slow),
+        pytest.param(
+            "raise KeyboardInterrupt", "so nothing was replaced\n", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_program_that_does_not_serve_is_told_so(program: str, sentence: str) -> None:
@@ -280,3 +284,13 @@ def test_the_wrong_order_is_a_line_in_the_log(tmp_path: Path) -> None:
     with adopted("--", *python("-W", "error", program)) as up:
         assert up.end() == 0
         assert "ThreadingMixIn changes nothing behind TCPServer, where Wrong" in up.log.rest()
+
+
+@pytest.mark.slow
+def test_a_server_without_a_mix_in_is_told_so_by_sigterm_too(tmp_path: Path) -> None:
+    text = "site(http.server.HTTPServer).serve_forever()"
+    with adopted("--", *python(written(tmp_path / "app.py", text, site=True))) as up:
+        assert up.ask()
+        up.terminate()
+        assert up.end() == -signal.SIGTERM
+        assert "(--plain takes those without one), so nothing was replaced" in up.log.rest()

@@ -79,3 +79,8 @@ def test_a_script_becomes_this_process(tmp_path: Path) -> None:
     )
     out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out.decode()) == (7, f"{process.pid} ['--model', '-x'] 5\n")
+
+
+def test_memory_is_not_copied_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adopt", "--plain", "-m", "prefork", "--", sys.executable, "-V"]) == 2
+    assert "--plain with the model prefork would give servers processes" in capsys.readouterr().err
