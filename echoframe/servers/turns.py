@@ -46,6 +46,8 @@ class Turns:
     _kind: Any = None
     # It would answer one more, when that comes.
     goes_on = False
+    # Its requests are read by the stdlib's code, from its rfile.
+    _reads_from_file = False
     # It is the peer's turn, and since when.
     waits = True
     # By when step() wants to be called, if nothing comes.
@@ -83,14 +85,14 @@ class Turns:
         Errors: what the handler raised. It is over then.
         """
         handler = self.handler
-        if not self._has_come(handler):
+        if not (self._was_called_by_poller or self._has_come(handler)):
             if self._is_to_end():
                 self._end()
                 return DONE
             return READ
         if not self.parts:
             return HOLD
-        self._come()
+        self.come()
         if handler is None:
             # Until it says so, it is not known to take turns; see _handle_one_request().
             self._connection.polled = False
@@ -108,7 +110,14 @@ class Turns:
             self._end()
             return DONE
         self._wait()
-        return AGAIN if self._has_come(self.handler) else READ
+        return AGAIN if _holds_more(self.handler) else READ
+
+    @property
+    def _was_called_by_poller(self) -> bool:
+        # Or by an order, or by its deadline. And encrypted bytes may be no request yet.
+        if self.handler is None or self._order or hasattr(self._request, "pending"):
+            return False
+        return self.deadline is None or time.monotonic() < self.deadline
 
     def _has_come(self, handler: Any) -> bool:
         """Tell whether something of the next request is here."""
@@ -149,7 +158,7 @@ class Turns:
         self.deadline = now + min(limits) if limits else None
         self.since, self.waits = now, True
 
-    def _come(self) -> None:
+    def come(self) -> None:
         self.waits, self.deadline = False, None
         self.received += 1
 
@@ -180,6 +189,8 @@ class Turns:
 
     def _make(self, kind: Any, *given: Any, **named: Any) -> Any:
         self._kind = kind
+        base = _base_of(kind)
+        self._reads_from_file = base and kind.handle_one_request is base.handle_one_request
         handler = kind.__new__(kind, *given, **named)
         if not isinstance(handler, kind):
             return handler
@@ -247,8 +258,11 @@ class Turns:
         if order and (self.received or order >= DRAIN):
             return False
         try:
-            if not self._has_come(handler):
+            if not _holds_more(handler):
                 self._wait()
+                if self.deadline is None and self._reads_from_file and _tells(handler, self):
+                    # It waits where it reads. That costs nothing.
+                    return True
                 left = None if self.deadline is None else (self.deadline - self.since) * 1000
                 if not _is_ready(self._request, left):
                     handler.log_error("Request timed out: %r", TimeoutError("timed out"))
@@ -258,7 +272,7 @@ class Turns:
         except (OSError, ValueError):
             # The handler has closed it; it will find that out as ever.
             pass
-        self._come()
+        self.come()
         return True
 
     def _may_part(self, handler: Any) -> bool:
@@ -344,12 +358,29 @@ def _names_connection(handler: Any) -> bool:
 
 
 class _Input(SocketIO):
-    """What is under a handler's rfile, which then can be asked what it has read already."""
+    """What is under a handler's rfile, which then can be asked what it has read already, and
+    tells when a request begins.
+    """
 
     asked = False
+    turns: Turns | None = None
 
     def readinto(self, buffer: Any) -> int | None:
-        return None if self.asked else super().readinto(buffer)
+        if self.asked:
+            return None
+        count = super().readinto(buffer)
+        if self.turns is not None:
+            self.turns.come()
+            self.turns = None
+        return count
+
+
+def _tells(handler: Any, turns: Turns) -> bool:
+    raw: Any = getattr(handler.rfile, "raw", None)
+    if type(raw) is not _Input:
+        return False
+    raw.turns = turns
+    return True
 
 
 def _holds_more(handler: Any) -> bool:
