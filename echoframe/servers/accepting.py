@@ -178,9 +178,8 @@ class Accepting(Tending):
         life.ready = listener
         try:
             # All that are here first, then one after the other.
-            for _ in range(life.batch):
-                if not self._is_another(listener):
-                    # None, perhaps: another process may have the same listener.
+            for count in range(life.batch):
+                if count and not self._is_another(listener):
                     break
                 free = self._has_room()
                 if not (free or self._turns_away()):

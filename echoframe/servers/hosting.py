@@ -47,6 +47,8 @@ class Hosting(Accepting):
     # The listener that was made ours, and whether its handshakes are.
     _readied: Any = None
     _shakes_later = False
+    # What is asked whether somebody else has come, for this descriptor.
+    _glance: tuple[int, Any] | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -125,9 +127,12 @@ class Hosting(Accepting):
 
     def _is_another(self, listener: Any) -> bool:
         # A listener of the program's waits in accept() if nobody is there.
-        watch = select.poll()
-        watch.register(listener.fileno(), select.POLLIN)
-        return bool(watch.poll(0))
+        number = listener.fileno()
+        if self._glance is None or self._glance[0] != number:
+            watch = select.poll()
+            watch.register(number, select.POLLIN)
+            self._glance = (number, watch)
+        return bool(self._glance[1].poll(0))
 
     def _opens(self, connection: Connection) -> bool:
         """What comes before a conversation, in its own frame; False is "it comes to nothing"."""
