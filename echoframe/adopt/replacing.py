@@ -24,6 +24,7 @@ from ..servers import (
     PreforkMixIn,
     ThreadingMixIn,
 )
+from ..servers.tending import counted
 from .ending import has_sigterm, hooks, is_ending, say, take_sigterm
 from .wish import VARIABLE, Wish
 
@@ -233,7 +234,7 @@ def _close_all(pid: int) -> None:
     servers = [server for server in _known.serving() if not server._life.draining]
     talking = sum(len(server._life.open) for server in servers)
     if talking and not quiet():
-        say(f"waiting for {talking} conversations to finish; Ctrl-C cuts")
+        say(f"waiting for {counted(talking, 'conversation')} to finish; Ctrl-C cuts")
     try:
         for server in servers:
             _close(server)
