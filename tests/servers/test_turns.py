@@ -14,6 +14,7 @@ import socket
 import socketserver
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -628,3 +629,36 @@ def test_in_workers_with_a_pool_each() -> None:
             client.close()
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait() == 0
+
+
+def test_what_a_handler_forks_ends_with_it() -> None:
+    class Forks(Page):
+        def do_GET(self) -> None:
+            if self.path == "/fork":
+                child = os.fork()
+                if child == 0:
+                    # If it goes on after all, it ends all the same.
+                    signal.alarm(10)
+                    sys.exit(0)
+                eventually(lambda: os.waitpid(child, os.WNOHANG)[0])
+                ended.append(child)
+            super().do_GET()
+
+    ended: list[int] = []
+
+    def work(notes: Notes) -> None:
+        # Of threads beside a fork: they are what this is about.
+        warnings.simplefilter("ignore")
+        with serving(site(handler=Forks)) as server, many(server, 2) as idle:
+            for peer in idle:
+                # These are the parent's, and parked, when it forks.
+                assert exchange(peer) == b"/"
+            eventually(lambda: has_parked(server, 2))
+            with connected(server) as peer:
+                peer.sendall(get(b"/fork"))
+                # The child has shut it.
+                read_to_end(peer)
+            eventually(lambda: ended)
+
+    with forked(work) as process:
+        assert process.wait() == 0
