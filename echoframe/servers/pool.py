@@ -197,14 +197,13 @@ class PoolMixIn(Threaded):
         return LOOK if pause is None else min(pause, LOOK)
 
     def _call_idle_in(self, count: int) -> None:
-        """End so many of those that keep a worker and wait for a request."""
+        """End so many of those that keep a worker and wait for a request, or in one's head."""
         life, long_ago = self._life, time.monotonic() - self.drain_quiet
         with life.lock:
             idle = [
                 (connection.conversation.since, connection.row, connection)
                 for connection in life.open.values()
-                if not connection.polled
-                and isinstance(connection.conversation, Turns)
+                if isinstance(connection.conversation, Turns)
                 and connection.conversation.keeps_waiting(long_ago)
                 and connection.ordered < DRAIN
             ]
@@ -373,7 +372,7 @@ class PoolMixIn(Threaded):
     # ------------------------------------------------------- deadlines and orders
 
     def _carry(self, connection: Connection, order: int) -> None:
-        if not connection.polled:
+        if not connection.polled or _is_in_a_head(connection):
             super()._carry(connection, order)
             return
         if order >= TIMEOUT:
@@ -387,6 +386,11 @@ class PoolMixIn(Threaded):
 
     def _ring(self, connection: Connection) -> None:
         self._pool_threads.claim(connection.number)
+
+
+def _is_in_a_head(connection: Connection) -> bool:
+    turns = connection.conversation
+    return isinstance(turns, Turns) and turns.reads_head
 
 
 def _only_makes_handlers(hook: Any) -> bool:

@@ -1,7 +1,7 @@
 """http.server's handlers, one request at a time.
 
 Such a handler spends most of its life waiting for the next request of a client that keeps
-its connection. What stands here is put into the handler in the place of four of its
+its connection. What stands here is put into the handler in the place of five of its
 methods, so that whoever gives it a thread knows when it waits, and its client when it ends.
 
     parts   its handle() is the stdlib's: each call answers one request, and while the handler
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from socket import SocketIO
 from typing import Any
 
-from .kernel import received, unread
+from .kernel import quiet_for, received, unread
 from .life import Connection
 from .rows import DRAIN, ORDER, Cells
 from .standard import standard_classes
@@ -31,8 +31,11 @@ __all__ = ["Turns", "answers_requests", "gives_way", "here"]
 # Besides the stdlib's own: these do nothing else but to catch what it raises.
 _PLAIN = {("werkzeug.serving", "WSGIRequestHandler.handle")}
 
+# So long (seconds) the head of a request may stand still where others wait for a thread.
+PATIENCE = 1.0
+
 # What stands in a handler for its class's methods.
-_HOOKS = ("handle", "handle_one_request", "end_headers", "finish")
+_HOOKS = ("handle", "handle_one_request", "parse_request", "end_headers", "finish")
 
 # The turns for which a thread is about to make a handler.
 here = threading.local()
@@ -46,6 +49,8 @@ class Turns:
     _kind: Any = None
     # It would answer one more, when that comes.
     goes_on = False
+    # The head of a request has begun, and not ended.
+    reads_head = False
     # Its requests are read by the stdlib's code, from its rfile.
     _reads_from_file = False
     # It is the peer's turn, and since when.
@@ -173,8 +178,12 @@ class Turns:
         return received(self._request) > self._connection.greeted
 
     def keeps_waiting(self, since: float) -> bool:
-        """Tell whether it keeps a thread, and has waited for a request that long."""
-        return not self.parts and self.since <= since and self.is_idle()
+        """Tell whether it keeps a thread and waits: for a request that long, or in one's head."""
+        if self.reads_head and not self.waits:
+            return (quiet_for(self._request) or 0.0) >= PATIENCE
+        return (
+            not (self.parts or self._connection.polled) and self.since <= since and self.is_idle()
+        )
 
     # ----------------------------------------------------------- for the handler
 
@@ -196,7 +205,13 @@ class Turns:
             return handler
         self.handler = handler
         # Into the handler, and not in a class in front of its own, to which it may write.
-        ours = (self._handle, self._handle_one_request, self._end_headers, self._finish)
+        ours = (
+            self._handle,
+            self._handle_one_request,
+            self._parse_request,
+            self._end_headers,
+            self._finish,
+        )
         vars(handler).update(zip(_HOOKS, ours, strict=True))
         try:
             handler.__init__(*given, **named)
@@ -232,10 +247,18 @@ class Turns:
         if not self.parts and not self._wait_here(handler):
             handler.close_connection = True
             return
+        # To its end by parse_request(), where it is the stdlib's code that reads it.
+        self.reads_head = self._reads_from_file
         self._kind.handle_one_request(handler)
         if self.parts and not handler.close_connection and self._may_part(handler):
             # That ends the loop in handle().
             self.goes_on = handler.close_connection = True
+
+    def _parse_request(self) -> Any:
+        try:
+            return self._kind.parse_request(self.handler)
+        finally:
+            self.reads_head = False
 
     def _end_headers(self) -> None:
         handler = self.handler

@@ -14,11 +14,13 @@ Nothing here knows what a step is.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from .wake import Wake
 from .watch import ONCE, READABLE, one_shot_poller
@@ -38,6 +40,20 @@ MEMORY = 0.05
 # A worker that must not keep the program alive by waiting, or for which nobody has a use
 # any more, ends after this (seconds).
 KEEP = 0.5
+
+
+# All there are in this process.
+_crews: WeakSet[Workers] = WeakSet()
+
+
+def _end_in_child() -> None:
+    # A handler has forked. Its thread is the only one there, and goes no further than that:
+    # who is parked or queued is the parent's, and so is what the poller tells.
+    for workers in list(_crews):
+        workers.closed, workers._lock = True, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_end_in_child)
 
 
 class Owner(Protocol):
@@ -108,6 +124,7 @@ class Workers:
         except BaseException:
             self._wake.close()
             raise
+        _crews.add(self)
 
     # -------------------------------------------------------------- for the owner
 
@@ -262,6 +279,8 @@ class Workers:
             if item.keeps_worker:
                 self._resign(me, 1)
             step(item)
+            if self.closed:
+                return
 
     def _role(self, me: Worker) -> Callable[[Worker], bool]:
         with self._lock:

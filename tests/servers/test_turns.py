@@ -15,6 +15,7 @@ import socketserver
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -22,6 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import pytest
 
 from echoframe import PoolMixIn, PoolServer, PreforkMixIn, ThreadingMixIn
+from echoframe.servers import turns as turns_module
 from echoframe.servers.turns import Turns, gives_way
 
 from ..helpers import (
@@ -416,6 +418,19 @@ def test_idle_ones_make_room_when_all_threads_are_held() -> None:
             assert read_to_end(idle[0]) == b""
 
 
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_who_stands_still_in_a_head_makes_room(
+    handler: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "PATIENCE", 0.02)
+    with serving(site(handler=handler)) as server, many(server, 3) as slow:
+        for peer in slow:
+            peer.sendall(b"GET / HT")
+        with connected(server) as peer:
+            assert exchange(peer) == b"/"
+    assert server.report.served == 4
+
+
 def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) -> None:
     class Slow(Patient):
         def do_GET(self) -> None:
@@ -714,3 +729,36 @@ def test_in_workers_with_a_pool_each() -> None:
             client.close()
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait() == 0
+
+
+def test_what_a_handler_forks_ends_with_it() -> None:
+    class Forks(Page):
+        def do_GET(self) -> None:
+            if self.path == "/fork":
+                child = os.fork()
+                if child == 0:
+                    # If it goes on after all, it ends all the same.
+                    signal.alarm(10)
+                    sys.exit(0)
+                eventually(lambda: os.waitpid(child, os.WNOHANG)[0])
+                ended.append(child)
+            super().do_GET()
+
+    ended: list[int] = []
+
+    def work(notes: Notes) -> None:
+        # Of threads beside a fork: they are what this is about.
+        warnings.simplefilter("ignore")
+        with serving(site(handler=Forks)) as server, many(server, 2) as idle:
+            for peer in idle:
+                # These are the parent's, and parked, when it forks.
+                assert exchange(peer) == b"/"
+            eventually(lambda: has_parked(server, 2))
+            with connected(server) as peer:
+                peer.sendall(get(b"/fork"))
+                # The child has shut it.
+                read_to_end(peer)
+            eventually(lambda: ended)
+
+    with forked(work) as process:
+        assert process.wait() == 0
