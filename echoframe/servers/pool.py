@@ -191,8 +191,9 @@ class PoolMixIn(Threaded):
     def _between(self) -> float | None:
         pause = super()._between()
         workers = vars(self).get("_pool_threads")
-        if workers is None or not (self._known_kinds and workers.wanting):
+        if workers is None or not (self._known_kinds and self._life.open) or workers.has_idle:
             return pause
+        # Those who hold a thread may come to wait, and others to want it, at any moment.
         self._call_idle_in(workers.wanting)
         return LOOK if pause is None else min(pause, LOOK)
 

@@ -13,7 +13,7 @@ from .kernel import hurry, quiet_for, unread
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
-from .turns import Turns, answers_requests, gives_way, here
+from .turns import Turns, answers_requests, gives_way, here, reads_from_file
 
 __all__ = ["STANDARD", "Threaded"]
 
@@ -56,18 +56,19 @@ class Threaded(Lifecycle, STANDARD):
         return Threads(tuple)
 
     @lazy
-    def _known_kinds(self) -> dict[Any, tuple[bool, bool]]:
+    def _known_kinds(self) -> dict[Any, tuple[bool, bool, bool]]:
         return {}
 
-    def _knows(self, kind: Any) -> tuple[bool, bool]:
-        """Tell whether handlers of a class answer requests, and whether they part in between."""
+    def _knows(self, kind: Any) -> tuple[bool, bool, bool]:
+        """Tell whether handlers of a class answer requests, part in between, and read as ever."""
         try:
             found = self._known_kinds.get(kind)
         except TypeError:
             # It has no hash, and so is no class.
-            return False, False
+            return False, False, False
         if found is None:
-            found = self._known_kinds[kind] = (answers_requests(kind), gives_way(kind))
+            found = (answers_requests(kind), gives_way(kind), reads_from_file(kind))
+            self._known_kinds[kind] = found
         return found
 
     def _turns_of(self, connection: Connection) -> Turns | None:
@@ -76,7 +77,7 @@ class Threaded(Lifecycle, STANDARD):
         # What only behaves like a socket need not know all that a turn asks it.
         if kind is None or not isinstance(connection.request, socket.socket):
             return None
-        answers, parts = self._knows(kind)
+        answers, parts, reads = self._knows(kind)
         if not answers:
             return None
         hurry(connection.request)
@@ -86,6 +87,7 @@ class Threaded(Lifecycle, STANDARD):
             self._life.rows.cells,
             getattr(self, "keep_alive_timeout", 0.0),
             parts and self._parts_turns,
+            reads,
         )
 
     # The thread may do something else while a handler waits for a request.

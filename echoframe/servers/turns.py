@@ -26,7 +26,7 @@ from .rows import DRAIN, ORDER, Cells
 from .standard import standard_classes
 from .steps import AGAIN, DONE, HOLD, READ
 
-__all__ = ["Turns", "answers_requests", "gives_way", "here"]
+__all__ = ["Turns", "answers_requests", "gives_way", "here", "reads_from_file"]
 
 # Besides the stdlib's own: these do nothing else but to catch what it raises.
 _PLAIN = {("werkzeug.serving", "WSGIRequestHandler.handle")}
@@ -51,8 +51,6 @@ class Turns:
     goes_on = False
     # The head of a request has begun, and not ended.
     reads_head = False
-    # Its requests are read by the stdlib's code, from its rfile.
-    _reads_from_file = False
     # It is the peer's turn, and since when.
     waits = True
     # By when step() wants to be called, if nothing comes.
@@ -69,6 +67,7 @@ class Turns:
         cells: Cells,
         patience: float,
         parts: bool,
+        reads_from_file: bool,
     ) -> None:
         # Makes the handler, which answers the first request at once.
         self._begin = begin
@@ -78,6 +77,7 @@ class Turns:
         # Seconds to wait for a request, at most; 0 is for ever.
         self._patience = patience
         self.parts = parts
+        self._reads_from_file = reads_from_file
         # Whether somebody says when a request begins: the poller, or the handler. One that reads
         # it in a handle() of its own, as wsgiref's does, does not.
         self._tells = parts
@@ -198,8 +198,6 @@ class Turns:
 
     def _make(self, kind: Any, *given: Any, **named: Any) -> Any:
         self._kind = kind
-        base = _base_of(kind)
-        self._reads_from_file = base and kind.handle_one_request is base.handle_one_request
         handler = kind.__new__(kind, *given, **named)
         if not isinstance(handler, kind):
             return handler
@@ -359,6 +357,13 @@ def gives_way(kind: Any) -> bool:
     name = (kind.handle.__module__, kind.handle.__qualname__)
     plain = kind.handle is base.handle or name in _PLAIN
     return plain and kind.finish is socketserver.StreamRequestHandler.finish
+
+
+def reads_from_file(kind: Any) -> bool:
+    """Tell whether the requests of such handlers are read by the stdlib's code, from an rfile."""
+    kind = _class_of(kind)
+    base = _base_of(kind)
+    return base is not None and kind.handle_one_request is base.handle_one_request
 
 
 def _base_of(kind: Any) -> Any:

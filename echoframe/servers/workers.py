@@ -222,7 +222,9 @@ class Workers:
         """How many workers are needed that are not there: for steps, or else to poll."""
         if self.has_idle:
             return 0
-        return len(self.ready) or int(bool(self.parked) and self._leader is None)
+        # Nor is anybody accepted while the last of them takes a step.
+        waiting = bool(self.parked) or self._full
+        return len(self.ready) or int(waiting and self._unwatched)
 
     def rest(self) -> None:
         """Notice that `needed` has changed."""
@@ -386,6 +388,9 @@ class Workers:
         self._stalled = now
         # The next step may be as long as the one before; this time too somebody watches.
         self._rouse(len(self.ready) if self._slow else 1)
+        if not self.has_idle:
+            # Nobody watches this one: the owner may know whom it can do without.
+            self._room()
 
     def _resign(self, me: Worker, wanted: int) -> None:
         with self._lock:
@@ -393,8 +398,7 @@ class Workers:
                 self._leader = None
         if self.ready or self._leader is None:
             self._rouse(wanted)
-        if self._leader is None and self.wanting:
-            # The owner may know whom it can do without.
+        if self._leader is None and not self.has_idle:
             self._room()
 
     def _rest(self, me: Worker) -> bool:
