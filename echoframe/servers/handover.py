@@ -444,23 +444,27 @@ def _suffix() -> str:
 def _ask(path: str) -> tuple[socket.socket | None, int, list[Offered]]:
     """Give whoever offers at the path, its process, and what it offers."""
     deadline = time.monotonic() + PATIENCE
+    hung_up = False
     while True:
-        predecessor = _connect(path, deadline)
-        if predecessor is None:
-            return None, 0, []
+        predecessor = None
         try:
+            predecessor = _connect(path, deadline)
+            if predecessor is None:
+                return None, 0, []
             found = _receive(path, predecessor, deadline)
-        except BaseException:
-            predecessor.close()
+        except BaseException as error:
+            if predecessor is not None:
+                predecessor.close()
+            if hung_up and isinstance(error, ListenError) and error.errno == errno.ETIMEDOUT:
+                # It has hung up before; this time there was only no time left for that.
+                raise _offers_nothing(path) from None
             raise
         if found is not None:
             return predecessor, *found
         predecessor.close()
         if time.monotonic() > deadline:
-            raise ListenError(
-                f"{path}: whoever listens there offers no listeners; choose another path",
-                errno.EADDRINUSE,
-            )
+            raise _offers_nothing(path)
+        hung_up = True
         time.sleep(AGAIN)
 
 
@@ -629,6 +633,13 @@ def _mark(path: str) -> tuple[int, int] | None:
 
 def _plain(address: str) -> str:
     return "tcp" + address[3:] if address.startswith("tls://") else address
+
+
+def _offers_nothing(path: str) -> ListenError:
+    return ListenError(
+        f"{path}: whoever listens there offers no listeners; choose another path",
+        errno.EADDRINUSE,
+    )
 
 
 def _silent(path: str) -> ListenError:
