@@ -243,9 +243,6 @@ class _Ending:
         told = [pid for pid in _children() if pid not in daemons]
         for pid in told:
             _kill(pid)
-        if not told:
-            # Nobody whose end would tell how to end.
-            self.code = None
 
         def look_after() -> None:
             codes = [code for code in map(_end_of, told) if code != IGNORED]

@@ -43,10 +43,10 @@ KINDS: dict[str, tuple[type[Lifecycle], str]] = {
 # A handler class reads its messages itself.
 USABLE = [name for name in SETTINGS if name not in ("max_message", "write_buffer")]
 
-# What the line about a server says of its settings, where its model has them.
 # What reloaders say, in the environment, to the process that they end and begin anew.
 RELOADED = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
 
+# What the line about a server says of its settings, where its model has them.
 _TOLD = ("max_connections", "threads", "workers", "drain_timeout")
 
 _LEVELS = {-1: logging.WARNING, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}

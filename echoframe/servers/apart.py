@@ -38,10 +38,10 @@ def is_all_ours(server: Any) -> None:
     vars(server)[_LOOKED] = True
 
 
-def keep_apart_in(cls: type, public: bool) -> None:
+def keep_apart_in(cls: Any) -> None:
     """Have each side find its own on a class of a program's that has just been made."""
     kinds = [kind for kind in cls.__mro__ if not _is_ours(kind)]
-    both = _names_of_ours(cls, public).intersection(_names_in(kinds))
+    both = _names_of_ours(cls).intersection(_names_in(kinds))
     hidden = {name: vars(cls)[name] for name in both if name in vars(cls)}
     if hidden:
         setattr(cls, _HIDDEN, hidden)
@@ -49,7 +49,7 @@ def keep_apart_in(cls: type, public: bool) -> None:
         setattr(cls, name, _Apart(name, cls))
 
 
-def keep_apart(server: Any, public: bool) -> None:
+def keep_apart(server: Any) -> None:
     """The same on a server, for what is set there and not on its class.
 
     Called before anything of ours is set on it.
@@ -58,7 +58,7 @@ def keep_apart(server: Any, public: bool) -> None:
         return
     is_all_ours(server)
     cls = type(server)
-    both = frozenset(_names_of_ours(cls, public).intersection(vars(server)))
+    both = frozenset(_names_of_ours(cls).intersection(vars(server)))
     if all(isinstance(vars(cls).get(name), _Apart) for name in both):
         return
     if (cls, both) not in _made:
@@ -70,7 +70,8 @@ def keep_apart(server: Any, public: bool) -> None:
     server.__class__ = _made[cls, both]
 
 
-def _names_of_ours(cls: type, public: bool) -> set[str]:
+def _names_of_ours(cls: Any) -> set[str]:
+    public = cls.knows_no_names
     own = [kind for kind in cls.__mro__ if _is_ours(kind)]
     names = {name for name in _names_in(own) if public or name.startswith("_")}
     # Settings too that its model does not have: whoever looks for them finds none.

@@ -33,14 +33,13 @@ from .apart import is_all_ours
 from .conversation import Conversation, StraightConversation
 from .datagrams import answer_datagram
 from .handover import Handover
-from .kernel import has_gone, received, somaxconn
+from .kernel import has_gone, somaxconn
 from .lazy import lazy
 from .life import Connection, Report
 from .lifecycle import Lifecycle
 from .privileges import explained
-from .rows import Cells, loose_row
 from .settings import SETTINGS, check_settings, read_settings
-from .steps import Goodbye, Handshake
+from .steps import Goodbye
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -526,7 +525,8 @@ class Server(Lifecycle, socketserver.TCPServer):
             if hasattr(request, "suppress_ragged_eofs"):
                 # It cannot know of TLS, so it is told of an end however that came.
                 request.suppress_ragged_eofs = True
-            if self._shakes_hands(request, connection):
+            # A conversation of messages does it itself.
+            if not hasattr(request, "do_handshake") or self._shake(request, connection):
                 self._let_loose(request, client_address)
             return
         if isinstance(request, tuple):
@@ -618,22 +618,6 @@ class Server(Lifecycle, socketserver.TCPServer):
             self.max_message,
         )
         return False
-
-    def _shakes_hands(self, request: Any, connection: Connection | None) -> bool:
-        # Before a handler class; a conversation of messages does it itself.
-        if not hasattr(request, "do_handshake"):
-            return True
-        cells, row = self._cells_of(connection)
-        handshake = Handshake(request, cells, row, handshake_timeout=self.handshake_timeout)
-        handshake.run()
-        if connection is not None:
-            # So much was the handshake.
-            connection.greeted = received(request)
-        return handshake.failure is None
-
-    def _cells_of(self, connection: Connection | None) -> tuple[Cells, int]:
-        # None is a program that calls these hooks on its own: nobody looks at its numbers.
-        return (loose_row(), 0) if connection is None else (self._life.rows.cells, connection.row)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection. May be extended; call super().

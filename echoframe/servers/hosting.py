@@ -18,6 +18,7 @@ from .accepting import Accepting
 from .apart import keep_apart_in
 from .kernel import received
 from .life import Connection
+from .rows import Cells, loose_row
 from .standard import standard_classes
 from .steps import Handshake
 
@@ -53,7 +54,7 @@ class Hosting(Accepting):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if cls.is_hosted and socketserver.BaseServer in cls.__mro__:
-            keep_apart_in(cls, cls.knows_no_names)
+            keep_apart_in(cls)
         if own_loop(cls) is not None:
             _lend_the_loop()
         order = cls.__mro__
@@ -78,7 +79,7 @@ class Hosting(Accepting):
 
     def server_bind(self) -> None:
         """Bind the listener. May be extended; call super()."""
-        owner = _next_owner(self, "server_bind")
+        owner = _next_owner(type(self), "server_bind")
         address = getattr(self, "server_address", None)
         if self.resolve_names or not _asks_for_names(owner) or not isinstance(address, tuple):
             super().server_bind()  # type: ignore[misc]  # socketserver.TCPServer's
@@ -136,24 +137,27 @@ class Hosting(Accepting):
 
     def _opens(self, connection: Connection) -> bool:
         """What comes before a conversation, in its own frame; False is "it comes to nothing"."""
-        return not self._must_shake(connection) or self._shake(connection)
+        return not self._must_shake(connection) or self._shake(connection.request, connection)
 
     def _must_shake(self, connection: Connection) -> bool:
         later = self._shakes_later and not connection.shaken
         return later and hasattr(connection.request, "do_handshake")
 
-    def _shake(self, connection: Connection) -> bool:
-        request = connection.request
-        handshake = Handshake(
-            request,
-            self._life.rows.cells,
-            connection.row,
-            handshake_timeout=self.handshake_timeout,
-        )
+    def _shake(self, request: Any, connection: Connection | None) -> bool:
+        handshake = self._handshake(request, connection)
         handshake.run()
-        # So much was the handshake.
-        connection.greeted = received(request)
+        if connection is not None:
+            # So much was the handshake.
+            connection.greeted = received(request)
         return handshake.failure is None
+
+    def _handshake(self, request: Any, connection: Connection | None) -> Handshake:
+        cells, row = self._cells_of(connection)
+        return Handshake(request, cells, row, handshake_timeout=self.handshake_timeout)
+
+    def _cells_of(self, connection: Connection | None) -> tuple[Cells, int]:
+        # None is a program that calls these hooks on its own: nobody looks at its numbers.
+        return (loose_row(), 0) if connection is None else (self._life.rows.cells, connection.row)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hold the conversation, here and now. Models replace it."""
@@ -165,9 +169,7 @@ class Hosting(Accepting):
 
 def own_loop(kind: type[Any]) -> Any:
     """Give the class behind ours that has a serve_forever() of its own, if there is one."""
-    order = kind.__mro__
-    behind = order[order.index(Hosting) + 1 :]
-    own = next((cls for cls in behind if "serve_forever" in vars(cls)), None)
+    own = _next_owner(kind, "serve_forever")
     return None if own is socketserver.BaseServer else own
 
 
@@ -196,10 +198,10 @@ def _asks_for_names(owner: type[Any] | None) -> bool:
     return owner in known
 
 
-def _next_owner(server: Hosting, name: str) -> type[Any] | None:
-    order = type(server).__mro__
+def _next_owner(kind: type[Any], name: str) -> type[Any] | None:
+    order = kind.__mro__
     behind = order[order.index(Hosting) + 1 :]
-    return next((kind for kind in behind if name in vars(kind)), None)
+    return next((cls for cls in behind if name in vars(cls)), None)
 
 
 def _owner(server: Hosting, name: str) -> type[Any] | None:

@@ -79,7 +79,7 @@ class Lifecycle(Hosting):
         service_actions(): it is called at least that often. Otherwise an idle
         server does not wake at all.
         """
-        keep_apart(self, self.knows_no_names)
+        keep_apart(self)
         own = own_loop(type(self)) if self._runs_own_loop else None
         if own is None:
             self._serve_forever(poll_interval)
@@ -229,7 +229,7 @@ class Lifecycle(Hosting):
 
         Returns at once when called from the serving thread, or when nobody serves.
         """
-        keep_apart(self, self.knows_no_names)
+        keep_apart(self)
         life = self._life
         life.stop_requested = True
         self._wake()
@@ -244,7 +244,7 @@ class Lifecycle(Hosting):
         drain time behind this: it returns when nobody can connect any more and nobody idle
         is left.
         """
-        keep_apart(self, self.knows_no_names)
+        keep_apart(self)
         if "_life" not in vars(self):
             self._close_listeners()
         elif self._leaves_handlers:
@@ -277,7 +277,7 @@ class Lifecycle(Hosting):
 
     def handle_request(self) -> None:
         """Serve one connection, or call handle_timeout() after `timeout` seconds."""
-        keep_apart(self, self.knows_no_names)
+        keep_apart(self)
         life = self._life
         if life.closed:
             return

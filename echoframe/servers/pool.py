@@ -51,8 +51,8 @@ class PoolMixIn(Threaded):
     other handler class keeps its thread from the first byte to the last, and so does whatever
     goes through a process_request_thread(), a shutdown_request() or a finish_request() that a
     program has replaced (if that does more than make a handler): it may hold things that belong
-    to the thread. A handler of http.server's kind waits for its
-    next request for keep_alive_timeout, and if it keeps a thread, only while nobody needs that.
+    to the thread. A handler of http.server's kind waits for its next request for
+    keep_alive_timeout, and if it keeps a thread, only while nobody needs that.
     """
 
     threads: int = SETTINGS["threads"].default
@@ -194,7 +194,9 @@ class PoolMixIn(Threaded):
         if workers is None or not (self._known_kinds and self._life.open) or workers.has_idle:
             return pause
         # Those who hold a thread may come to wait, and others to want it, at any moment.
-        self._call_idle_in(workers.wanting)
+        wanting = workers.wanting
+        if wanting:
+            self._call_idle_in(wanting)
         return LOOK if pause is None else min(pause, LOOK)
 
     def _call_idle_in(self, count: int) -> None:
@@ -262,12 +264,7 @@ class PoolMixIn(Threaded):
         if self._parks_messages:
             steps: Steps = server._conversation(connection.request, connection)
         else:
-            steps = Handshake(
-                connection.request,
-                self._life.rows.cells,
-                connection.row,
-                handshake_timeout=self.handshake_timeout,
-            )
+            steps = self._handshake(connection.request, connection)
         return steps
 
     def _park(self, connection: Connection, steps: Steps | Turns, want: str) -> bool:

@@ -66,7 +66,7 @@ class PreforkMixIn(Working):
 
         Errors: WorkersFailed when they end as soon as they are started.
         """
-        keep_apart(self, self.knows_no_names)
+        keep_apart(self)
         self._poll_interval = poll_interval
         super().serve_forever(poll_interval)
 

@@ -95,7 +95,12 @@ class Threaded(Lifecycle, STANDARD):
 
     @property
     def _leaves_handlers(self) -> bool:  # type: ignore[override]  # an attribute elsewhere
-        return self.is_hosted and (self.daemon_threads or not self.block_on_close)
+        return self.is_hosted and self._may_be_left
+
+    @property
+    def _may_be_left(self) -> bool:
+        # Nobody expects that handlers are waited for.
+        return self.daemon_threads or not self.block_on_close
 
     def _begin_turns(self, connection: Connection, turns: Turns) -> None:
         here.turns = turns
@@ -126,8 +131,8 @@ class Threaded(Lifecycle, STANDARD):
         if not turns.is_idle():
             # In a request: it is for the limits alone to end it.
             return quiet_for(connection.request) or 0.0, True, False
-        # Nobody expects that idle clients are waited for where handlers are not.
-        at_once = self._life.draining and (self.daemon_threads or not self.block_on_close)
+        # Nor their idle clients.
+        at_once = self._life.draining and self._may_be_left
         silence = math.inf if at_once else now - turns.since
         return silence, True, not unread(connection.request)
 

@@ -281,7 +281,7 @@ class Turns:
         try:
             if not _holds_more(handler):
                 self._wait()
-                if self.deadline is None and self._reads_from_file and _tells(handler, self):
+                if self.deadline is None and self._reads_from_file and _will_tell(handler, self):
                     # It waits where it reads. That costs nothing.
                     return True
                 left = None if self.deadline is None else (self.deadline - self.since) * 1000
@@ -403,7 +403,7 @@ class _Input(SocketIO):
         return count
 
 
-def _tells(handler: Any, turns: Turns) -> bool:
+def _will_tell(handler: Any, turns: Turns) -> bool:
     raw: Any = getattr(handler.rfile, "raw", None)
     if type(raw) is not _Input:
         return False

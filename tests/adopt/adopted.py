@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..cli.programs import PATIENCE, Reader, command, surroundings
+from ..cli.programs import PATIENCE, Reader, started, surroundings
 
 # A server whose class is given by its caller. It says its port, and when somebody waits;
 # whoever asks for /wait waits for a line on the program's standard input.
@@ -91,22 +91,9 @@ class Program:
 @contextlib.contextmanager
 def adopted(*words: str, **variables: str) -> Iterator[Program]:
     """Run `echoframe adopt` with these words, until the end of the with block."""
-    process = subprocess.Popen(
-        command("adopt", *words),
-        env=surroundings(**variables),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with started("adopt", *words, env=surroundings(**variables), **pipes) as process:
         yield Program(process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(PATIENCE)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
 
 
 def written(path: Path, text: str, *, site: bool = False) -> Path:

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..adopt.conftest import _compiled_once
 from ..helpers import nothing_left_behind
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        yield
+__all__ = ["_compiled_once", "tidy"]
 
 
 @pytest.fixture(autouse=True)
