@@ -326,38 +326,43 @@ class Client:
         self, pieces: Iterator[bytes | str], due: _Whole | _Flow, ahead: int = 1
     ) -> Iterator[bytes]:
         self._check_usable()
-        more = True
-        deadline = self._deadline()
         try:
-            while True:
-                while (reply := due.take()) is not None:
-                    yield reply
-                    deadline = self._deadline()
-                if self._out is None:
-                    if more and self._lost is None and due.room:
-                        more = self._load(pieces, due, ahead)
-                        deadline = self._deadline()
-                        continue
-                    if due.until_end and not more and not self._finished:
-                        self.half_close()
-                    if not due.owed:
-                        # A peer that answered in full may hang up on the rest of
-                        # the last message, but not on a file or a whole message.
-                        if self._lost is not None and (
-                            due.until_end or (more and next(pieces, None) is not None)
-                        ):
-                            raise self._gone()
-                        return
-                if self._ended and due.owed:
-                    raise self._gone(due.missing)
-                if not self._move(deadline, reading=due.owed):
-                    raise self._late(due.late)
-                if due.in_parts:
-                    deadline = self._deadline()
+            yield from self._exchange_all(pieces, due, ahead)
         finally:
             if self._due is due:
                 self._due = None
                 self._forget(self._out is not None or due.owed)
+
+    def _exchange_all(
+        self, pieces: Iterator[bytes | str], due: _Whole | _Flow, ahead: int
+    ) -> Iterator[bytes]:
+        more = True
+        deadline = self._deadline()
+        while True:
+            while (reply := due.take()) is not None:
+                yield reply
+                deadline = self._deadline()
+            if self._out is None:
+                if more and self._lost is None and due.room:
+                    more = self._load(pieces, due, ahead)
+                    deadline = self._deadline()
+                    continue
+                if due.until_end and not more and not self._finished:
+                    self.half_close()
+                if not due.owed:
+                    # A peer that answered in full may hang up on the rest of
+                    # the last message, but not on a file or a whole message.
+                    if self._lost is not None and (
+                        due.until_end or (more and next(pieces, None) is not None)
+                    ):
+                        raise self._gone()
+                    return
+            if self._ended and due.owed:
+                raise self._gone(due.missing)
+            if not self._move(deadline, reading=due.owed):
+                raise self._late(due.late)
+            if due.in_parts:
+                deadline = self._deadline()
 
     def _load(self, pieces: Iterator[bytes | str], due: _Whole | _Flow, ahead: int) -> bool:
         if self._due is not due:

@@ -26,6 +26,19 @@ def pytest_configure() -> None:
     uvloop.new_event_loop().close()
 
 
+# One with threads, one that polls, one of asyncio's.
+SOME = {"thread", "pool", "aio"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            given = getattr(item, "callspec").params  # noqa: B009  # it is a function's
+            if SOME.isdisjoint((given.get("model"), given.get("inner"))):
+                item.add_marker("slow")
+
+
 class _LosableLock:
     """A lock that does not wait for ever for somebody who has lost it."""
 

@@ -71,6 +71,7 @@ EVERYWHERE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "transport"), EVERYWHERE)
 def test_every_model_serves_a_healthy_client_among_all_of_them(
     model: str, transport: str, certificates: Certificates

@@ -337,7 +337,7 @@ def _end_of(pid: int) -> int | None:
             # The program was waiting as well, and knows what to make of it.
             return 0
         if found is None:
-            if _TELLS and not _minds(pid):
+            if _TELLS and _ignores(_status(pid)):
                 # It was only just started, and has learned by now to ignore the signal.
                 return IGNORED
             sleep(LOOK)
@@ -372,13 +372,22 @@ def _daemons() -> set[int | None]:
 
 def _minds(pid: int) -> bool:
     # Some live as long as their parent, whatever comes: multiprocessing's tracker.
+    status = _status(pid)
+    return bool(status) and status["State"].split()[0] != "Z" and not _ignores(status)
+
+
+def _ignores(status: dict[str, str]) -> bool:
+    # Who has just ended ignores nothing.
+    return bool(int(status.get("SigIgn", "0"), 16) >> (_signal.SIGTERM - 1) & 1)
+
+
+def _status(pid: int) -> dict[str, str]:
     try:
         with open(f"/proc/{pid}/status") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
+            return dict(line.split(":", 1) for line in file if ":" in line)
     except OSError:
-        return False
-    ignored = int(lines["SigIgn"], 16) >> (_signal.SIGTERM - 1) & 1
-    return not ignored and lines["State"].split()[0] != "Z"
+        # It has gone.
+        return {}
 
 
 def _started() -> list[int]:

@@ -55,6 +55,13 @@ def start(words: Sequence[str], wish: Wish) -> NoReturn:
     Errors: CannotAdopt, as check() does, and when the system does not start it.
     """
     path = check(words)
+    by = next(filter(_is_python, _interpreter(path)), None)
+    if by is not None and _which(by) is None:
+        # Or the system would say that of the script.
+        raise CannotAdopt(
+            f"{path} is run by {by}, which is not there; make its environment anew, "
+            f"or say by what, as in echoframe adopt -- python3 {path}"
+        )
     environment = _environment(os.environ, wish)
     # Python ignores it, and what is ignored stays so; a program's children may mind.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -75,16 +82,27 @@ def _environment(variables: Mapping[str, str], wish: Wish) -> dict[str, str]:
 
 
 def _find(name: str) -> str:
-    from shutil import which
-
-    path = which(name)
+    if "=" in name or os.path.basename(name) == "env":
+        raise CannotAdopt(
+            f"{name!r} gives a program its variables; write them in front of all, "
+            "as in COLOR=no echoframe adopt -- python3 app.py"
+        )
+    path = _which(name)
     if path is not None:
         return path
+    if os.path.isdir(name):
+        raise CannotAdopt(f"{name!r} is a folder; name a program in it, or write python3 {name}")
     if name.endswith(".py") and os.path.exists(name):
         raise CannotAdopt(f"{name!r} is a file and no command; write python3 {name}")
     if os.path.exists(name):
         raise CannotAdopt(f"{name!r} cannot be run; write python3 {name} if it is a program")
     raise CannotAdopt(f"there is no command {name!r}; is it spelled right, and on PATH?")
+
+
+def _which(name: str) -> str | None:
+    from shutil import which
+
+    return which(name)
 
 
 def _is_python(path: str) -> bool:

@@ -49,7 +49,7 @@ RELOADED = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
 # What the line about a server says of its settings, where its model has them.
 _TOLD = ("max_connections", "threads", "workers", "drain_timeout")
 
-_LEVELS = {-1: logging.WARNING, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+_LEVELS = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}
 
 
 def kinds_of(wish: Wish) -> dict[str, str]:
@@ -85,6 +85,8 @@ def replace() -> None:
     if wish.plain:
         side = KINDS[wish.model][1] if wish.model else THREADING
         _take_plain(getattr(socketserver, side))
+    elif not quiet():
+        _tell_of_plain()
 
 
 def _mixin(name: str, model: str, wish: Wish) -> type:
@@ -120,10 +122,24 @@ def _take_plain(mixin: type) -> None:
                 body = {name: getattr(cls, name) for name in names}
                 metaclass: Any = type(cls)
                 made[cls] = metaclass(cls.__name__, (mixin, cls), body)
+                _known.plain.add(made[cls])
             self.__class__ = made[cls]
         begin(self, *arguments, **keywords)
 
     vars(socketserver)["BaseServer"].__init__ = __init__
+
+
+def _tell_of_plain() -> None:
+    """Have servers without a mix-in say so when they serve, and not only at their end."""
+    serve: Any = socketserver.BaseServer.serve_forever
+
+    @wraps(serve)
+    def serve_forever(self: Any, *arguments: Any, **keywords: Any) -> None:
+        if not isinstance(self, Lifecycle):
+            _known.tell_of_plain(self)
+        serve(self, *arguments, **keywords)
+
+    vars(socketserver)["BaseServer"].serve_forever = serve_forever
 
 
 # ----------------------------------------------------------- servers that serve
@@ -166,8 +182,10 @@ class _Known:
     def __init__(self) -> None:
         self._servers: dict[int, weakref.ref[Any]] = {}
         # The process that has said that it serves; some were made, here or where it was forked.
-        self.told = 0
+        self.told = self.told_of_plain = 0
         self.made = False
+        # The classes that had no mix-in.
+        self.plain: set[type] = set()
 
     def add(self, server: Any) -> None:
         key = id(server)
@@ -185,6 +203,18 @@ class _Known:
         atexit.register(_close_all, os.getpid())
         if not quiet():
             say(visible(_line(server)))
+
+    def tell_of_plain(self, server: Any) -> None:
+        if os.getpid() not in (self.told, self.told_of_plain):
+            self.told_of_plain = os.getpid()
+            # And so nothing is left to be said at its end.
+            self.made = True
+            say(
+                visible(
+                    f"{type(server).__name__} at {_place(server)} has none of "
+                    "socketserver's mix-ins, and stays as it is; --plain gives it one"
+                )
+            )
 
     def serving(self) -> list[Any]:
         """Those that have served here and are not closed. From a signal handler, too."""
@@ -209,6 +239,11 @@ def quiet() -> bool:
     return _known.wish.loudness < 0
 
 
+def _place(server: Any) -> Any:
+    # What is only said must not end a program; one of its own kind may have none.
+    return getattr(server, "server_address", "?")
+
+
 def _line(server: Any) -> str:
     kinds = kinds_of(_known.wish)
     side = next(name for name in kinds if isinstance(server, getattr(socketserver, name, ())))
@@ -218,10 +253,16 @@ def _line(server: Any) -> str:
     if getattr(server, "parks_requests", False):
         values["threads"] = f"{values['threads']} (none between two requests)"
     told = [f"{name} {value}" for name, value in values.items()]
+    place = f"in place of socketserver.{side}"
+    if not _known.plain.isdisjoint(type(server).__mro__):
+        place = "and had no mix-in"
+    wanted, other = _known.wish.model, ""
+    if wanted and kinds[side] != wanted:
+        other = f"; {wanted} is for {KINDS[wanted][1]}, or for both with --force"
     return (
-        f"{type(server).__name__} at {server.server_address} has the model {kinds[side]} "
-        f"in place of socketserver.{side} ({', '.join(told)}); "
-        f"SIGTERM {'drains' if has_sigterm() else 'is left to the program'}"
+        f"{type(server).__name__} at {_place(server)} has the model {kinds[side]} "
+        f"{place} ({', '.join(told)}); "
+        f"SIGTERM {'drains' if has_sigterm() else 'is left to the program'}{other}"
     )
 
 
@@ -235,10 +276,14 @@ def _close_all(pid: int) -> None:
     talking = sum(len(server._life.open) for server in servers)
     if talking and not quiet():
         say(f"waiting for {counted(talking, 'conversation')} to finish; Ctrl-C cuts")
+        for server in servers:
+            # The log need not say it again.
+            server._life.told = True
     try:
         for server in servers:
             _close(server)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
+        # The second is what the program makes of a signal.
         for server in servers:
             server.close(drain=0)
 

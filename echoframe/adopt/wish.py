@@ -25,7 +25,7 @@ class Wish:
     force           also where memory means something else then
     plain           servers without a mix-in as well
     resolve_names   look up the name of the address, as HTTPServer does when it binds
-    loudness        -1 is quiet, 0 as always, 1 and 2 for what -v logs
+    loudness        -1 is quiet, 0 as always, 1 all there is
     settings        by name
     """
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..adopt.launch import CannotAdopt, check, start
+from ..adopt.launch import CannotAdopt, start
 from ..adopt.replacing import KINDS, USABLE, kinds_of
 from ..adopt.wish import Wish
-from ..servers import SETTINGS
+from ..servers import SETTINGS, Setting
 from .failure import UsageError
 from .options import COUNT, SWITCH, Choice, Option, choose
 from .parsing import Parser
@@ -18,6 +18,14 @@ from .serve import one_of, setting_option
 __all__ = ["EXAMPLE", "OPTIONS", "parser", "run"]
 
 EXAMPLE = "echoframe adopt --model pool --threads 16 -- python3 -m http.server 8000"
+
+
+def _as_hosted(setting: Setting) -> Setting:
+    """A setting with the default that it has on somebody else's server."""
+    if not setting.ours:
+        return setting
+    return setting._replace(default=0, reason="silence may be part of what they talk about")
+
 
 OPTIONS = [
     Option(
@@ -44,8 +52,8 @@ OPTIONS = [
         kind=SWITCH,
     ),
     Option("quiet", "say only what is wrong", letter="q", kind=SWITCH),
-    Option("verbose", "log connections too; twice: all there is", letter="v", kind=COUNT),
-    *(setting_option(SETTINGS[name]) for name in USABLE),
+    Option("verbose", "log all there is", letter="v", kind=COUNT),
+    *(setting_option(_as_hosted(SETTINGS[name])) for name in USABLE),
 ]
 
 _MORE = """\
@@ -90,10 +98,9 @@ def parser() -> Parser:
 
 def run(given: Any) -> int:
     """Become the program; gives an exit code only where that does not come about."""
-    chosen = choose(OPTIONS, given, os.environ, None)
+    chosen = choose(OPTIONS, given, os.environ, None, "adopt")
     wish = _wish(chosen)
     try:
-        check(given.command)
         start(given.command, wish)
     except CannotAdopt as error:
         raise UsageError(str(error)) from None
@@ -101,7 +108,7 @@ def run(given: Any) -> int:
 
 def _wish(chosen: dict[str, Choice]) -> Wish:
     values = {name: choice.value for name, choice in chosen.items()}
-    quiet, verbose = values.get("quiet"), values.get("verbose") or 0
+    quiet, verbose = values.get("quiet"), values.get("verbose")
     if quiet and verbose:
         raise UsageError("quiet and verbose contradict each other; choose one")
     wish = Wish(
@@ -109,7 +116,7 @@ def _wish(chosen: dict[str, Choice]) -> Wish:
         bool(values.get("force")),
         bool(values.get("plain")),
         bool(values.get("resolve_names")),
-        -1 if quiet else min(verbose, 2),
+        -1 if quiet else int(bool(verbose)),
         {name: values[name] for name in USABLE if name in values},
     )
     if wish.force and not wish.model:

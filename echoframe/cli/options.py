@@ -88,12 +88,13 @@ def choose(
     given: Any,
     variables: Mapping[str, str],
     file: str | None,
+    command: str = "serve",
 ) -> dict[str, Choice]:
-    """Give the value of every option that has one.
+    """Give the value of every option of a command that has one.
 
     Errors: UsageError, with the place where the value stands.
     """
-    _check_names(variables, options)
+    _check_names(variables, options, command)
     found = _read_file(file, options) if file else {}
     for option in options:
         for name in (option.name, *option.aliases):
@@ -117,7 +118,7 @@ def choose(
     }
 
 
-def _check_names(variables: Mapping[str, str], options: Sequence[Option]) -> None:
+def _check_names(variables: Mapping[str, str], options: Sequence[Option], command: str) -> None:
     """Errors: UsageError for a variable whose name is nearly one of ours."""
     known = {name.upper() for option in options for name in (option.name, *option.aliases)}
     known.add(CONFIG.removeprefix(_PREFIX))
@@ -126,7 +127,7 @@ def _check_names(variables: Mapping[str, str], options: Sequence[Option]) -> Non
         if name == variable or name in known or not text:
             continue
         if hint := near(name, known, _NEAR, _PREFIX):
-            raise UsageError(f"unknown variable {variable!r}; {hint}see echoframe serve --help")
+            raise UsageError(f"unknown variable {variable!r}; {hint}see echoframe {command} --help")
 
 
 def _value(option: Option, choice: Choice) -> Any:

@@ -165,34 +165,42 @@ class Accepting(Tending):
         life = self._life
         numbers = [listener.fileno() for listener in listeners]
         if numbers != life.listened:
-            for number in life.listened:
+            # Until all of it is done nothing is sure: Ctrl-C may come in between.
+            before, life.listened = life.listened, [-1, *life.listened, *numbers]
+            for number in before:
                 life.watch.remove(number)
-            life.listened = numbers
             for listener, number in zip(listeners, numbers, strict=True):
                 life.watch.add(number, partial(self._arrive, listener))
+            life.listened = numbers
 
     def _arrive(self, listener: Any) -> None:
         life = self._life
         if life.stop_requested:
             return
         life.ready = listener
+        # No loop stands in a try: Python does not count its jump back as part of that, and
+        # Ctrl-C that comes there would pass it by.
         try:
-            # All that are here first, then one after the other.
-            for count in range(life.batch):
-                if count and not self._is_another(listener):
-                    break
-                free = self._has_room()
-                if not (free or self._turns_away()):
-                    break
-                # For handle_request(): not where the workers have just become busy.
-                life.arrivals += 1
-                if not self._accept(free):
-                    break
-            while life.taken:
-                self._begin(life.taken.popleft())
+            self._let_in(listener)
         except BaseException:
             self._let_all_go()
             raise
+
+    def _let_in(self, listener: Any) -> None:
+        # All that are here first, then one after the other.
+        life = self._life
+        for count in range(life.batch):
+            if count and not self._is_another(listener):
+                break
+            free = self._has_room()
+            if not (free or self._turns_away()):
+                break
+            # For handle_request(): not where the workers have just become busy.
+            life.arrivals += 1
+            if not self._accept(free):
+                break
+        while life.taken:
+            self._begin(life.taken.popleft())
 
     def _let_all_go(self) -> None:
         # What was accepted and will never begin, since something has ended the loop:

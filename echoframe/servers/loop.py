@@ -163,25 +163,28 @@ class _LoopWatch(Watch):
                     return True
 
     def _step_all(self, ready: list[tuple[int, int]]) -> None:
-        talks, calls = self._talks, self.calls
         before, self.thread = self.thread, threading.get_ident()
         try:
-            for number, _ in ready:
-                talk = talks.get(number)
-                if talk is not None:
-                    try:
-                        want = talk.stage()
-                    except BaseException as error:
-                        self._failed(talk, error)
-                    else:
-                        if want is not talk.wanted:
-                            self._calm = False
-                            self._news(talk, want, None)
-                elif number in calls:
-                    self._calm = False
-                    calls[number]()
+            self._step_each(ready)
         finally:
             self.thread = before
+
+    def _step_each(self, ready: list[tuple[int, int]]) -> None:
+        talks, calls = self._talks, self.calls
+        for number, _ in ready:
+            talk = talks.get(number)
+            if talk is not None:
+                try:
+                    want = talk.stage()
+                except BaseException as error:
+                    self._failed(talk, error)
+                else:
+                    if want is not talk.wanted:
+                        self._calm = False
+                        self._news(talk, want, None)
+            elif number in calls:
+                self._calm = False
+                calls[number]()
 
     def _failed(self, talk: Conversation, error: BaseException) -> None:
         # Called where the error is being handled, which handle_error() may rely on.

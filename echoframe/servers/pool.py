@@ -275,9 +275,9 @@ class PoolMixIn(Threaded):
             return False
         deadline = steps.deadline
         if deadline is not None:
-            if time.monotonic() >= deadline:
-                return False
-            self._set_alarm(connection, deadline)
+            alarm = connection.alarm
+            if alarm is None or alarm.when > deadline:
+                self._set_alarm(connection, deadline)
         events = READABLE if want is READ else WRITABLE
         if events != connection.events and not self._wait_for(connection, events):
             return False
@@ -380,10 +380,10 @@ class PoolMixIn(Threaded):
                 # It has gone already.
                 pass
         # A worker that has it at this moment finds the order when it wants to park it.
-        self._pool_threads.claim(connection.number)
+        self._pool_threads.claim(connection.number, connection)
 
     def _ring(self, connection: Connection) -> None:
-        self._pool_threads.claim(connection.number)
+        self._pool_threads.claim(connection.number, connection)
 
 
 def _is_in_a_head(connection: Connection) -> bool:

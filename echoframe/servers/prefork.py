@@ -116,22 +116,26 @@ class PreforkMixIn(Working):
         self.socket.setblocking(False)
         crew.attend(life, self.workers or _cores(), self._work, self._starve)
         try:
-            while not life.stop_requested:
-                pause = crew.look(self.drain_timeout)
-                if crew.is_complete:
-                    self._serves()
-                # Nobody is accepted here; but it may rest from hearing successors.
-                self._listen_to([])
-                rest = life.rest_until - time.monotonic()
-                if rest > 0:
-                    pause = rest if pause is None else min(rest, pause)
-                life.watch.wait(pause)
+            self._look_after_workers()
         except WorkersFailed:
             self._stop()
             raise
         finally:
             crew.order_all(DRAIN if life.draining else PAUSE, life.deadline)
         return False
+
+    def _look_after_workers(self) -> None:
+        life, crew = self._life, self._crew
+        while not life.stop_requested:
+            pause = crew.look(self.drain_timeout)
+            if crew.is_complete:
+                self._serves()
+            # Nobody is accepted here; but it may rest from hearing successors.
+            self._listen_to([])
+            rest = life.rest_until - time.monotonic()
+            if rest > 0:
+                pause = rest if pause is None else min(rest, pause)
+            life.watch.wait(pause)
 
     def _hear(self, said: bytes) -> None:
         super()._hear(said)

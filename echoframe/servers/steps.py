@@ -149,10 +149,13 @@ class Steps:
         Errors: what the handler raised.
         """
         try:
-            while (want := self.step()) is not DONE:
-                self._wait_for(want)
+            self._run()
         finally:
             self.abandon()
+
+    def _run(self) -> None:
+        while (want := self.step()) is not DONE:
+            self._wait_for(want)
 
     def _wait_for(self, want: str) -> None:
         # Only encryption comes by here; see _go_unblocked().

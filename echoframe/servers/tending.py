@@ -265,7 +265,8 @@ class Tending(_Base):
 
     def _alarm(self, now: float) -> float | None:
         alarms = self._life.alarms
-        while alarms and alarms[0].when <= now:
+        # Of nobody: whoever comes would find that somebody watches, and not until when.
+        while alarms and (alarms[0].when <= now or alarms[0].connection is None):
             connection = heapq.heappop(alarms).connection
             if connection is None:
                 continue

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, overload
 
-from .kernel import hurry, quiet_for, unread
+from .kernel import quiet_for, unread
 from .lazy import lazy
 from .life import Connection
 from .lifecycle import Lifecycle
@@ -80,11 +80,9 @@ class Threaded(Lifecycle, STANDARD):
         answers, parts, reads = self._knows(kind)
         if not answers:
             return None
-        hurry(connection.request)
         return Turns(
             lambda turns: self._begin_turns(connection, turns),
             connection,
-            self._life.rows.cells,
             getattr(self, "keep_alive_timeout", 0.0),
             parts and self._parts_turns,
             reads,
@@ -129,8 +127,10 @@ class Threaded(Lifecycle, STANDARD):
         if not isinstance(turns, Turns):
             return super()._look_at(connection, now)
         if not turns.is_idle():
-            # In a request: it is for the limits alone to end it.
-            return quiet_for(connection.request) or 0.0, True, False
+            # In a request: it is for the limits alone to end it, if it waits for its peer.
+            waited = now - turns.reads_since()
+            quiet = quiet_for(connection.request) or 0.0
+            return max(min(quiet, waited), 0.0), waited > 0, False
         # Nor their idle clients.
         at_once = self._life.draining and self._may_be_left
         silence = math.inf if at_once else now - turns.since

@@ -1,7 +1,7 @@
 """http.server's handlers, one request at a time.
 
 Such a handler spends most of its life waiting for the next request of a client that keeps
-its connection. What stands here is put into the handler in the place of five of its
+its connection. What stands here is put into the handler in the place of four of its
 methods, so that whoever gives it a thread knows when it waits, and its client when it ends.
 
     parts   its handle() is the stdlib's: each call answers one request, and while the handler
@@ -12,17 +12,19 @@ methods, so that whoever gives it a thread knows when it waits, and its client w
 from __future__ import annotations
 
 import functools
+import math
 import select
 import socketserver
 import threading
 import time
 from collections.abc import Callable
-from socket import SocketIO
+from io import BytesIO
+from socket import SocketIO, socket
 from typing import Any
 
-from .kernel import quiet_for, received, unread
+from .kernel import hurry, quiet_for, received, unread
 from .life import Connection
-from .rows import DRAIN, ORDER, Cells
+from .rows import DRAIN
 from .standard import standard_classes
 from .steps import AGAIN, DONE, HOLD, READ
 
@@ -34,8 +36,11 @@ _PLAIN = {("werkzeug.serving", "WSGIRequestHandler.handle")}
 # So long (seconds) the head of a request may stand still where others wait for a thread.
 PATIENCE = 1.0
 
+# No request has any of these headers.
+_NOBODYS = object()
+
 # What stands in a handler for its class's methods.
-_HOOKS = ("handle", "handle_one_request", "parse_request", "end_headers", "finish")
+_HOOKS = ("handle", "handle_one_request", "end_headers", "finish")
 
 # The turns for which a thread is about to make a handler.
 here = threading.local()
@@ -49,12 +54,18 @@ class Turns:
     _kind: Any = None
     # It would answer one more, when that comes.
     goes_on = False
-    # The head of a request has begun, and not ended.
-    reads_head = False
+    # Those of the request before, while one is read by the stdlib's code.
+    _old_headers: Any = _NOBODYS
+    # Its rfile, and what is under that, if it is the stdlib's.
+    _file: Any = None
+    _input: _Input | None = None
+    # What it writes leaves at once.
+    _hurried = False
     # It is the peer's turn, and since when.
     waits = True
-    # By when step() wants to be called, if nothing comes.
+    # By when step() wants to be called, if nothing comes; and whether the handler says so.
     deadline: float | None = None
+    _is_own = False
     # Requests that were begun, for whoever looks at how conversations get on.
     received = 0
     sent = 0
@@ -64,7 +75,6 @@ class Turns:
         self,
         begin: Callable[[Turns], object],
         connection: Connection,
-        cells: Cells,
         patience: float,
         parts: bool,
         reads_from_file: bool,
@@ -73,11 +83,15 @@ class Turns:
         self._begin = begin
         self._connection = connection
         self._request = connection.request
-        self._cells = cells
+        # Part of what is encrypted is nothing yet.
+        self._encrypted = hasattr(connection.request, "pending")
         # Seconds to wait for a request, at most; 0 is for ever.
         self._patience = patience
         self.parts = parts
         self._reads_from_file = reads_from_file
+        # The handler waits where it reads, which costs next to nothing. But OpenSSL answers an
+        # end that it has read with an alert, and a drain shuts what is waited for there.
+        self._waits_in_file = reads_from_file and not (patience or self._encrypted)
         # Whether somebody says when a request begins: the poller, or the handler. One that reads
         # it in a handle() of its own, as wsgiref's does, does not.
         self._tells = parts
@@ -89,8 +103,15 @@ class Turns:
         HOLD, if the first has come and the handler will keep its thread.
         Errors: what the handler raised. It is over then.
         """
-        handler = self.handler
-        if not (self._was_called_by_poller or self._has_come(handler)):
+        handler, connection = self.handler, self._connection
+        # Not only because something came: by an order, or by its deadline.
+        called = (
+            handler is None
+            or self._encrypted
+            or connection.ordered
+            or (self.deadline is not None and time.monotonic() >= self.deadline)
+        )
+        if called and not self._has_come(handler):
             if self._is_to_end():
                 self._end()
                 return DONE
@@ -100,7 +121,7 @@ class Turns:
         self.come()
         if handler is None:
             # Until it says so, it is not known to take turns; see _handle_one_request().
-            self._connection.polled = False
+            connection.polled = False
             self._begin(self)
         else:
             try:
@@ -110,34 +131,42 @@ class Turns:
                     self._end()
         if self.handler is None:
             return DONE
-        if self._order:
+        if connection.ordered:
             # Told to, in between.
             self._end()
             return DONE
         self._wait()
-        return AGAIN if _holds_more(self.handler) else READ
-
-    @property
-    def _was_called_by_poller(self) -> bool:
-        # Or by an order, or by its deadline. And encrypted bytes may be no request yet.
-        if self.handler is None or self._order or hasattr(self._request, "pending"):
-            return False
-        return self.deadline is None or time.monotonic() < self.deadline
+        return AGAIN if self._holds_more(self.handler) else READ
 
     def _has_come(self, handler: Any) -> bool:
         """Tell whether something of the next request is here."""
         # The kernel is asked first: what it has stays there, for handlers that read from the
         # socket. But part of what is encrypted is nothing yet.
-        if not hasattr(self._request, "pending"):
-            return _is_ready(self._request, 0) or (handler is not None and _holds_more(handler))
-        return (handler is not None and _holds_more(handler)) or _is_ready(self._request, 0)
+        if not self._encrypted:
+            return self._kernel_has_more() or self._holds_more(handler)
+        return self._holds_more(handler) or self._kernel_has_more()
+
+    def _kernel_has_more(self) -> bool:
+        if self._connection.ordered >= DRAIN:
+            # We have shut it, perhaps, and then it is always ready.
+            return unread(self._request) > 0
+        return _is_ready(self._request, 0)
 
     def _is_to_end(self) -> bool:
-        if self._order >= DRAIN:
+        if self._connection.ordered >= DRAIN:
             return True
         if self.deadline is None:
             self._wait()
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        if self.deadline is None or time.monotonic() < self.deadline:
+            return False
+        self._tell_of_timeout()
+        return True
+
+    def _tell_of_timeout(self) -> None:
+        # As the stdlib's code does. But that somebody has not asked again is not the handler's
+        # affair, if that is what we have said.
+        if self.handler is not None and self._is_own:
+            self.handler.log_error("Request timed out: %r", TimeoutError("timed out"))
 
     def _end(self) -> None:
         handler, self.goes_on = self.handler, False
@@ -150,22 +179,37 @@ class Turns:
         self._end()
 
     def obey(self) -> None:
-        """Hear of an order that stands in the row; it is looked at between two requests."""
-
-    @property
-    def _order(self) -> int:
-        return self._cells[self._connection.row + ORDER]
+        """Hear of an order. It is looked at between two requests."""
 
     def _wait(self) -> None:
-        now = time.monotonic()
-        own = None if self.handler is None else self._request.gettimeout()
-        limits = [limit for limit in (own, self._patience) if limit]
-        self.deadline = now + min(limits) if limits else None
-        self.since, self.waits = now, True
+        limit = self._patience
+        own = 0.0 if self.handler is None else self._request.gettimeout() or 0.0
+        self._is_own = own > 0 and not 0 < limit < own
+        if self._is_own:
+            limit = own
+        self.since, self.waits = time.monotonic(), True
+        self.deadline = self.since + limit if limit else None
 
     def come(self) -> None:
         self.waits, self.deadline = False, None
         self.received += 1
+
+    def wait_in_file(self, now: float) -> None:
+        """The handler is about to read the first of a request."""
+        self.waits, self.since = True, now
+
+    def reads_since(self) -> float:
+        """Tell since when the handler waits for more of a request; infinity if it does not,
+        and 0 if nobody knows.
+        """
+        # Its handler may let go of it meanwhile.
+        raw = self._input
+        return 0.0 if raw is None else raw.reads_since
+
+    @property
+    def was_cut_short(self) -> bool:
+        """The peer has not ended its request: we do not hear the rest any more."""
+        return self._connection.ordered >= DRAIN and not self.is_idle()
 
     def is_idle(self) -> bool:
         """Tell whether it is the peer's turn, to begin a request."""
@@ -177,9 +221,17 @@ class Turns:
             return self.received > 0
         return received(self._request) > self._connection.greeted
 
+    @property
+    def reads_head(self) -> bool:
+        """The head of a request has begun, and not ended."""
+        if self.waits or self._old_headers is _NOBODYS:
+            return False
+        # It is the stdlib's parse_request() that ends it so.
+        return getattr(self.handler, "headers", None) is self._old_headers
+
     def keeps_waiting(self, since: float) -> bool:
         """Tell whether it keeps a thread and waits: for a request that long, or in one's head."""
-        if self.reads_head and not self.waits:
+        if self.reads_head:
             return (quiet_for(self._request) or 0.0) >= PATIENCE
         return (
             not (self.parts or self._connection.polled) and self.since <= since and self.is_idle()
@@ -206,7 +258,6 @@ class Turns:
         ours = (
             self._handle,
             self._handle_one_request,
-            self._parse_request,
             self._end_headers,
             self._finish,
         )
@@ -221,6 +272,10 @@ class Turns:
     def _let_go(self) -> None:
         # It knows us by these, and we know it: a cycle for each connection.
         handler, self.handler = self.handler, None
+        if handler is None:
+            # It has another socket, and was let go before it began.
+            return
+        self._file = self._input = None
         for name in _HOOKS:
             vars(handler).pop(name, None)
 
@@ -231,6 +286,8 @@ class Turns:
             self._let_go()
             handler.handle()
             return
+        # One like wsgiref's never asks us for a request.
+        self._know_file(getattr(handler, "rfile", None))
         try:
             self._kind.handle(handler)
         except BaseException:
@@ -243,27 +300,31 @@ class Turns:
         handler = self.handler
         self._connection.polled = self.parts
         if not self.parts and not self._wait_here(handler):
-            handler.close_connection = True
+            # As at the end of what comes: a handle() of the program's own may look at either.
+            handler.raw_requestline, handler.close_connection = b"", True
             return
-        # To its end by parse_request(), where it is the stdlib's code that reads it.
-        self.reads_head = self._reads_from_file
+        if self._reads_from_file:
+            self._old_headers = getattr(handler, "headers", None)
         self._kind.handle_one_request(handler)
         if self.parts and not handler.close_connection and self._may_part(handler):
             # That ends the loop in handle().
             self.goes_on = handler.close_connection = True
 
-    def _parse_request(self) -> Any:
-        try:
-            return self._kind.parse_request(self.handler)
-        finally:
-            self.reads_head = False
-
     def _end_headers(self) -> None:
         handler = self.handler
-        if self._order and not (handler.close_connection or _names_connection(handler)):
-            # A client that knows sends its next request elsewhere, and does not lose it here.
-            handler.send_header("Connection", "close")
+        # A handle() of the program's own may never set it.
+        if not getattr(handler, "close_connection", True):
+            if not self._hurried:
+                self._hurry()
+            if self._connection.ordered and not _has_its_say(handler):
+                # A client that knows sends its next request elsewhere, and does not lose it here.
+                handler.send_header("Connection", "close")
         self._kind.end_headers(handler)
+
+    def _hurry(self) -> None:
+        # Only where the connection is kept. Its end sends what is left, in one piece with it.
+        self._hurried = True
+        hurry(self._request)
 
     def _finish(self) -> None:
         if not self.goes_on:
@@ -274,21 +335,27 @@ class Turns:
 
     def _wait_here(self, handler: Any) -> bool:
         """Wait in the handler's thread until a request comes; False when none will."""
+        ordered = self._connection.ordered
         self._tells = True
-        order = self._order
-        if order and (self.received or order >= DRAIN):
+        if self.received and not self._hurried:
+            self._hurry()
+        if ordered and (self.received or ordered >= DRAIN):
             return False
         try:
-            if not _holds_more(handler):
-                self._wait()
-                if self.deadline is None and self._reads_from_file and _will_tell(handler, self):
-                    # It waits where it reads. That costs nothing.
+            # Who has put what it read in the place of its file finds the end of that, as ever;
+            # and who has closed it, that.
+            file = handler.rfile
+            ended = isinstance(file, BytesIO) or getattr(file, "closed", False)
+            if not (ended or self._holds_more(handler)):
+                if self._waits_in_file and self._input is not None:
+                    self._input.begins = True
                     return True
+                self._wait()
                 left = None if self.deadline is None else (self.deadline - self.since) * 1000
                 if not _is_ready(self._request, left):
-                    handler.log_error("Request timed out: %r", TimeoutError("timed out"))
+                    self._tell_of_timeout()
                     return False
-                if self._order >= DRAIN and not unread(self._request):
+                if self._connection.ordered >= DRAIN and not unread(self._request):
                     return False
         except (OSError, ValueError):
             # The handler has closed it; it will find that out as ever.
@@ -296,22 +363,52 @@ class Turns:
         self.come()
         return True
 
+    def _know_file(self, file: Any) -> None:
+        self._file, self._input = file, _input_under(file)
+        if self._input is not None:
+            self._input.turns = self
+
+    def _holds_more(self, handler: Any) -> bool:
+        """Tell whether something is here where no poller would see it."""
+        if handler is None:
+            return False
+        file, request = handler.rfile, self._request
+        if file is not self._file:
+            self._know_file(file)
+        raw = self._input
+        if raw is None or handler.connection is not request:
+            # Something of the program's.
+            return _holds_or_gets_more(handler.connection, file)
+        if raw is file:
+            # With no buffer between.
+            return bool(self._encrypted and request.pending())
+        raw.asked = True
+        try:
+            return bool(file.peek(1) or (self._encrypted and request.pending()))
+        except (OSError, ValueError):
+            # It is broken or closed, which the next turn will find.
+            return False
+        finally:
+            raw.asked = False
+
     def _may_part(self, handler: Any) -> bool:
         """Tell whether the handler can wait for its next request without a thread."""
-        headers = getattr(handler, "headers", None)
-        upgrades = headers is not None and headers.get("Upgrade") is not None
-        self.parts = (
+        file, headers = handler.rfile, getattr(handler, "headers", None)
+        if (
             self._takes(handler)
             and self._request.fileno() >= 0
-            and not (handler.rfile.closed or handler.wfile.closed)
-            and hasattr(handler.rfile, "peek")
+            and not (file.closed or handler.wfile.closed)
+            and (file is self._file or hasattr(file, "peek"))
             # From here on the bytes are somebody else's protocol.
-            and not (upgrades or getattr(handler, "command", None) == "CONNECT")
-        )
-        if not self.parts:
-            # Nor will it later. Nobody polls for it: it waits in its thread.
-            self._connection.polled = False
-        return self.parts
+            and (headers is None or headers.get("Upgrade") is None)
+            and getattr(handler, "command", None) != "CONNECT"
+        ):
+            if not self._hurried:
+                self._hurry()
+            return True
+        # Nor will it later. Nobody polls for it: it waits in its thread.
+        self.parts = self._connection.polled = False
+        return False
 
 
 class _StandIn:
@@ -363,7 +460,10 @@ def reads_from_file(kind: Any) -> bool:
     """Tell whether the requests of such handlers are read by the stdlib's code, from an rfile."""
     kind = _class_of(kind)
     base = _base_of(kind)
-    return base is not None and kind.handle_one_request is base.handle_one_request
+    if base is None or kind.handle_one_request is not base.handle_one_request:
+        return False
+    # One that parses by itself may never have headers, by which the end of a head is known.
+    return bool(kind.parse_request is base.parse_request)
 
 
 def _base_of(kind: Any) -> Any:
@@ -380,56 +480,66 @@ def _class_of(kind: Any) -> Any:
     return kind
 
 
-def _names_connection(handler: Any) -> bool:
+def _has_its_say(handler: Any) -> bool:
+    """Tell whether nothing is to be added to a head about the connection."""
     lines = getattr(handler, "_headers_buffer", ())
+    if lines and lines[0].partition(b" ")[2].startswith(b"1"):
+        # What is said before the answer (100 Continue): that is still to come.
+        return True
     return any(line.lower().startswith(b"connection:") for line in lines)
 
 
 class _Input(SocketIO):
     """What is under a handler's rfile, which then can be asked what it has read already, and
-    tells when a request begins.
+    tells when somebody waits there, and when a request begins.
     """
 
+    # The stdlib's; there is none when it is closed.
+    _sock: socket | None
+    _timeout_occurred: bool
+
     asked = False
-    turns: Turns | None = None
+    # Since when its handler has been waiting for the peer.
+    reads_since = math.inf
+    # What is read next is the first of a request.
+    begins = False
+    turns: Turns
 
     def readinto(self, buffer: Any) -> int | None:
         if self.asked:
             return None
-        count = super().readinto(buffer)
-        if self.turns is not None:
+        if self._timeout_occurred or self._sock is None:
+            # It has something to say about that: of one with no buffer, nobody else has.
+            return super().readinto(buffer)
+        # What the stdlib's does, without asking first whether it is open and may be read.
+        self.reads_since = now = time.monotonic()
+        begins, self.begins = self.begins, False
+        if begins:
+            self.turns.wait_in_file(now)
+        try:
+            count = self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except TimeoutError:
+            self._timeout_occurred = True
+            raise
+        finally:
+            self.reads_since = math.inf
+        if begins:
             self.turns.come()
-            self.turns = None
+        elif not count and self.turns.was_cut_short:
+            # The end of what comes is none of the request's: half of one must not be carried out.
+            raise TimeoutError("timed out")
         return count
 
 
-def _will_tell(handler: Any, turns: Turns) -> bool:
-    raw: Any = getattr(handler.rfile, "raw", None)
-    if type(raw) is not _Input:
-        return False
-    raw.turns = turns
-    return True
-
-
-def _holds_more(handler: Any) -> bool:
-    """Tell whether something is here where no poller would see it."""
-    sock, file = handler.connection, handler.rfile
-    raw: Any = getattr(file, "raw", None)
-    kind: type = type(raw)
-    if kind is SocketIO:
+def _input_under(file: Any) -> _Input | None:
+    # Or itself, if it has no buffer.
+    raw: Any = getattr(file, "raw", file)
+    if type(raw) is SocketIO:
         # The stdlib's own, for each handler. In place, since its socket counts such files.
         raw.__class__ = _Input
-    elif kind is not _Input:
-        # Something of the program's.
-        return _holds_or_gets_more(sock, file)
-    raw.asked = True
-    try:
-        return bool(file.peek(1)) or bool(hasattr(sock, "pending") and sock.pending())
-    except (OSError, ValueError):
-        # It is broken or closed, which the next turn will find.
-        return False
-    finally:
-        raw.asked = False
+    return raw if type(raw) is _Input else None
 
 
 def _holds_or_gets_more(sock: Any, file: Any) -> bool:

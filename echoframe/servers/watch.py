@@ -52,16 +52,26 @@ class Watch:
             self._poller, self._ask, self.close = other, other.poll, other.close
 
     def add(self, number: int, call: Callable[[], object]) -> None:
-        self._poller.register(number, READABLE)
+        """Call it when the descriptor is ready. Harmless when it was added already."""
+        try:
+            self._poller.register(number, READABLE)
+        except (KeyError, FileExistsError):
+            self._poller.modify(number, READABLE)
         self.calls[number] = call
 
     def change(self, number: int, events: int) -> None:
         self._poller.modify(number, events)
 
     def remove(self, number: int) -> None:
-        """Forget a descriptor. Must be called before it is closed."""
-        del self.calls[number]
-        self._poller.unregister(number)
+        """Forget a descriptor. Must be called before it is closed; harmless when it was not
+        added.
+        """
+        self.calls.pop(number, None)
+        try:
+            self._poller.unregister(number)
+        except (KeyError, ValueError, FileNotFoundError):
+            # poll()'s word for that, a number that is none, and epoll's.
+            pass
 
     def wait(self, pause: float | None) -> bool:
         """Wait for somebody, no longer than `pause` seconds, and call what is due.

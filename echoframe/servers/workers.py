@@ -29,9 +29,11 @@ __all__ = ["Worker", "Workers"]
 
 logger = logging.getLogger("echoframe.server")
 
-# How often the deputy looks at the leader, while there is something to do (seconds).
+# How often the deputy looks at the leader, while there is something to do (seconds); and
+# while things move, since each look takes the interpreter from whoever moves them.
 PULSE = 0.001
-# Fewer steps between two looks than these, and somebody should help.
+CALM = 0.004
+# Fewer steps in a pulse than these, and somebody should help.
 FEW = 8
 # After so many looks at one and the same step, whatever the processor does.
 STUCK = 5
@@ -186,9 +188,10 @@ class Workers:
             pass
         self.disarmed.pop(number, None)
 
-    def claim(self, number: int) -> None:
-        """Put what is parked there now, if something is."""
-        item = self.parked.pop(number, None)
+    def claim(self, number: int, wanted: Item) -> None:
+        """Put what is parked there now, if it is that."""
+        # Its number may be another one's by now, who has nothing to do.
+        item = self.parked.pop(number, None) if self.parked.get(number) is wanted else None
         if item is not None:
             try:
                 self.put(item)
@@ -353,16 +356,17 @@ class Workers:
             self.wait_again(number, item.events)
 
     def _watch(self, me: Worker) -> bool:
-        stuck = 0
+        stuck, pulse = 0, PULSE
         while not self.closed:
             rounds, steps = self._rounds, self._steps
             then, used = time.monotonic(), time.process_time()
-            me.called.acquire(timeout=PULSE)
+            me.called.acquire(timeout=pulse)
             with self._lock:
                 if self._leader is not None and not self._polling:
-                    if rounds != self._rounds or self._steps - steps >= FEW:
-                        stuck = 0
+                    if rounds != self._rounds or self._steps - steps >= FEW * pulse / PULSE:
+                        stuck, pulse = 0, min(pulse * 2, CALM)
                         continue
+                    pulse = PULSE
                     stuck = 0 if steps != self._steps else stuck + 1
                     # Where the processor has been busy all the time, another worker
                     # would only be one more that waits for it.

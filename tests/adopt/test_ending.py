@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -71,6 +73,22 @@ def test_a_request_completes(tmp_path: Path, text: str) -> None:
         assert up.end() == 0
         assert ("behind" in up.out.rest()) == (text is MAIN)
         assert up.log.rest() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_whom_an_end_waits_for_is_said_once(number: int, tmp_path: Path) -> None:
+    program = written(tmp_path / "app.py", "site().serve_forever()", site=True)
+    with adopted("-m", "pool", "--", *python(program)) as up, up.asked("/wait") as peer:
+        up.out.until("begun")
+        up.process.send_signal(number)
+        up.log.until("for 1 conversation")
+        # Until the log would have said so, too.
+        assert up.process.stderr is not None  # a pipe
+        assert not select.select([up.process.stderr], [], [], 0.8)[0]
+        up.let_go()
+        assert peer.getresponse().read()
+        assert up.end() == (0 if number == signal.SIGTERM else -signal.SIGINT)
+        assert up.log.rest().count("for 1 conversation") == 1
 
 
 @pytest.mark.slow
@@ -156,6 +174,24 @@ def test_what_a_reloader_has_started_drains(tmp_path: Path) -> None:
         assert peer.getresponse().status == 200
         assert up.end() == 0
         assert up.log.rest() == ""
+
+
+def test_who_ends_between_two_looks_is_not_taken_for_deaf(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, looks = os.waitid, []
+
+    def waitid(kind: int, pid: int, options: int) -> object:
+        looks.append(pid)
+        if len(looks) > 1:
+            return real(kind, pid, options)
+        # "Not yet"; and has ended when that is heard.
+        real(kind, pid, os.WEXITED | os.WNOWAIT)
+        return None
+
+    monkeypatch.setattr(os, "waitid", waitid)
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as child:
+        assert ending._end_of(child.pid) == 3
 
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,9 @@ def test_a_link_to_python_is_python(folder: Path) -> None:
     [
         ([], ["none is given", "echoframe adopt -- python3 app.py"]),
         (["no-such-command"], ["there is no command 'no-such-command'"]),
+        (["."], ["'.' is a folder", "python3 ."]),
+        (["COLOR=no", "python3", "app.py"], ["'COLOR=no' gives", "COLOR=no echoframe adopt"]),
+        (["env", "COLOR=no", "python3", "app.py"], ["'env' gives", "COLOR=no echoframe adopt"]),
         (["sh", "-c", "python3 app.py"], ["'sh' is not a Python program", "python3 app.py"]),
         ([sys.executable, "-I", "app.py"], ["-I", "leave it out"]),
         ([sys.executable, "-IB", "app.py"], ["-I"]),
@@ -106,6 +110,25 @@ def test_what_cannot_be_adopted_is_a_sentence_and_usage(
 def test_a_script_may_refuse_in_its_first_line(folder: Path, lines: list[str]) -> None:
     with pytest.raises(CannotAdopt, match=r"the first line of .* has -[IE]"):
         check([script(folder / "tool", *lines)])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["#!/gone/bin/python3"],
+        ["#!/usr/bin/env python0"],
+        ["#!/bin/sh", "'''exec' /gone/bin/python3 \"$0\" \"$@\"", "' '''"],
+    ],
+    ids=["direct", "env", "exec"],
+)
+def test_a_script_whose_python_has_gone_is_not_what_is_missing(
+    folder: Path, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(folder / "tool", *lines)
+    assert main(["adopt", "--", path]) == 2
+    said = capsys.readouterr().err
+    assert re.search("tool is run by (/gone/bin/python3|python0), which is not there; ", said)
+    assert said.count("\n") == 1
 
 
 def test_a_file_that_is_no_command_has_advice(

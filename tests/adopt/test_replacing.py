@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import venv
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..cli.programs import ROOT
+from ..cli.programs import PATIENCE, ROOT
 from .adopted import adopted, python, written
 
 # What a process prints to tell whether socketserver's mix-ins are ours there.
@@ -286,11 +287,76 @@ def test_the_wrong_order_is_a_line_in_the_log(tmp_path: Path) -> None:
         assert "ThreadingMixIn changes nothing behind TCPServer, where Wrong" in up.log.rest()
 
 
-@pytest.mark.slow
-def test_a_server_without_a_mix_in_is_told_so_by_sigterm_too(tmp_path: Path) -> None:
-    text = "site(http.server.HTTPServer).serve_forever()"
+@pytest.mark.parametrize("serve", ["server.serve_forever()", "server.handle_request()"])
+def test_a_server_without_a_mix_in_stays_as_it_is_and_that_is_said_once(
+    serve: str, tmp_path: Path
+) -> None:
+    text = f"server = site(http.server.HTTPServer)\n{serve}\ninput()"
     with adopted("--", *python(written(tmp_path / "app.py", text, site=True))) as up:
-        assert up.ask()
+        assert up.ask()[0] == "HTTPServer"
         up.terminate()
         assert up.end() == -signal.SIGTERM
-        assert "(--plain takes those without one), so nothing was replaced" in up.log.rest()
+        (line,) = up.log.rest().splitlines()
+        if "forever" in serve:
+            assert line.endswith(
+                "has none of socketserver's mix-ins, and stays as it is; --plain gives it one"
+            )
+        else:
+            assert line.endswith("(--plain takes those without one), so nothing was replaced")
+
+
+def test_a_server_without_an_address_serves_all_the_same(tmp_path: Path) -> None:
+    text = """
+    import os, socketserver
+
+    class Pipe(socketserver.BaseServer):
+        def get_request(self):
+            return os.read(self.fileno(), 1), None
+
+        def fileno(self):
+            return ends[0]
+
+        def process_request(self, request, client_address):
+            self._BaseServer__shutdown_request = True
+
+    ends = os.pipe()
+    os.write(ends[1], b"x")
+    server = Pipe(None, None)
+    del server.server_address
+    server.serve_forever()
+    """
+    with adopted("--", *python(written(tmp_path / "app.py", text))) as up:
+        assert up.end() == 0
+        assert up.log.rest().startswith("echoframe: Pipe at ? has none of")
+
+
+def test_who_has_a_mix_in_hears_nothing_of_those_that_have_none(tmp_path: Path) -> None:
+    text = """
+    plain = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=plain.serve_forever, daemon=True).start()
+    site().serve_forever()
+    """
+    with adopted("--", *python(written(tmp_path / "app.py", text, site=True))) as up:
+        assert "ThreadingMixIn" in up.ask()
+        up.terminate()
+        # Its SIGTERM drains all the same, whichever of the two has served first.
+        assert up.end() == 0
+
+
+def test_who_is_cut_is_said_unasked(tmp_path: Path) -> None:
+    program = written(tmp_path / "app.py", "site().serve_forever()", site=True)
+    with adopted("--idle-timeout", "0.1", "--", *python(program)) as up:
+        with socket.create_connection(("127.0.0.1", up.port), timeout=PATIENCE) as silent:
+            assert silent.recv(1) == b""
+        up.log.until("Cut 127.0.0.1:")
+        up.log.until("idle_timeout (0.1 s)")
+
+
+def test_a_model_that_is_for_the_other_mix_in_is_told_so(tmp_path: Path) -> None:
+    program = written(tmp_path / "app.py", "site().serve_forever()", site=True)
+    with adopted("-m", "fork", "--", *python(program)) as up:
+        assert up.ask()
+        up.terminate()
+        assert up.end() == 0
+        assert "model thread in place" in (said := up.log.rest())
+        assert "; fork is for ForkingMixIn, or for both with --force" in said

@@ -47,6 +47,15 @@ def test_what_is_wrong_is_a_sentence_and_usage(
         assert phrase in said
 
 
+def test_a_variable_that_nobody_reads_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOFRAME_MAX_CONECTIONS", "5")
+    assert main(["adopt", *PYTHON]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean ECHOFRAME_MAX_CONNECTIONS? see echoframe adopt --help" in said
+
+
 def test_every_setting_of_a_handler_class_is_a_flag(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,8 +64,11 @@ def test_every_setting_of_a_handler_class_is_a_flag(
     out = capsys.readouterr().out
     assert out.startswith("usage: echoframe adopt [flags] -- COMMAND")
     for name in USABLE:
-        assert SETTINGS[name].flag in out
-        assert SETTINGS[name].reason in out
+        setting = SETTINGS[name]
+        assert setting.flag in out
+        # On somebody else's server silence is not limited unless that is asked for.
+        assert (setting.reason in out) != setting.ours
+    assert "until its connection is cut; 0 is never (0: silence may be part of" in out
 
 
 def test_a_script_becomes_this_process(tmp_path: Path) -> None:

@@ -258,6 +258,7 @@ def test_json_is_all_that_is_printed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_words_of_ones_own_and_a_check(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_bytes(b"one\ntwo\n")
     for messages_of in (f"{HERE}:messages", "words.txt"):

@@ -340,6 +340,7 @@ def takes_long(message: bytes) -> bytes:
     return message
 
 
+@pytest.mark.slow
 def test_a_handler_that_takes_longer_than_a_round_is_waited_for() -> None:
     order = Order(handler=f"{HERE}:takes_long", models=["thread"], budget=0.0, rounds=1)
     result = compare(order, quietly)

@@ -446,6 +446,7 @@ def test_a_connection_error_that_is_not_the_peers_is_a_traceback(model: str, log
     assert log.tracebacks == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @with_handler_classes
 def test_a_busy_handler_class_is_not_cut_for_being_old(model: str, transport: str) -> None:

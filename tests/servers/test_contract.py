@@ -239,6 +239,7 @@ def test_a_silent_peer_delays_others_only_where_the_model_says_so(model: str, no
 # --------------------------------------------------------------- echo, command
 
 
+@pytest.mark.long
 @every_stream
 @every_model
 def test_echo_returns_everything_after_a_half_close(model: str, transport: str) -> None:
@@ -330,6 +331,7 @@ def test_a_peer_that_never_ends_its_side_is_left_after_the_linger_timeout(
             list(flood)
 
 
+@pytest.mark.long
 @every_stream
 @every_model
 def test_an_iterable_is_pulled_only_as_fast_as_the_peer_reads(
@@ -364,6 +366,7 @@ def test_an_iterable_is_pulled_only_as_fast_as_the_peer_reads(
 # ----------------------------------------------------- what the handler is told
 
 
+@pytest.mark.long
 @every_stream
 @every_model
 def test_the_handler_is_told_why_the_conversation_ended(
@@ -663,6 +666,7 @@ def test_a_silent_connection_is_ended_and_a_busy_one_is_not(model: str) -> None:
         assert ask(busy, b"still here") == b"still here"
 
 
+@pytest.mark.long
 @every_model
 def test_a_handler_that_takes_its_time_is_not_idle(model: str, gate: Gate, notes: Notes) -> None:
     def nap(message: bytes) -> bytes:

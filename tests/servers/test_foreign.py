@@ -154,6 +154,7 @@ def test_socat_gives_commands(model: str) -> None:
         assert tell(["socat", "-t", "10", "-", target], b"close") == b"closed"
 
 
+@pytest.mark.long
 @needs_socat
 @every_model
 def test_socat_over_an_abstract_socket_and_over_udp(model: str) -> None:

@@ -149,6 +149,7 @@ def test_any_thread_may_stop_it(model: str) -> None:
         other.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @every_model
 def test_run_ends_well_on_the_first_signal(model: str, number: int) -> None:
@@ -380,6 +381,7 @@ def test_with_closes(model: str) -> None:
         pass
 
 
+@pytest.mark.long
 @every_model
 def test_the_port_is_free_at_once_although_peers_were_connected(model: str) -> None:
     place = "tcp://127.0.0.1:0"
@@ -395,6 +397,7 @@ def test_the_port_is_free_at_once_although_peers_were_connected(model: str) -> N
 # ----------------------------------------------------------------------- drain
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @every_model
 def test_idle_connections_end_and_are_counted(
@@ -446,6 +449,7 @@ def test_complete_messages_are_answered_before_the_end(
     assert up.report[:3] == (1, 1, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framing", ["line", "length", "fixed:100"])
 @every_model
 def test_half_a_message_delays_by_the_drain_time_and_is_never_answered(
@@ -498,6 +502,7 @@ def test_close_may_give_less_time_than_the_setting(model: str) -> None:
     thread.join(DEADLINE)
 
 
+@pytest.mark.long
 @every_model
 def test_a_handler_that_computes_is_waited_for(model: str, notes: Notes, gate: Gate) -> None:
     with (
@@ -514,6 +519,7 @@ def test_a_handler_that_computes_is_waited_for(model: str, notes: Notes, gate: G
     assert up.report.cut == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].runs_handler_classes])
 def test_a_handler_class_is_not_disturbed_in_what_it_writes(model: str, gate: Gate) -> None:
     words = os.urandom(1 << 20)
@@ -558,6 +564,7 @@ def test_a_second_signal_cuts(model: str) -> None:
     assert up.report[:3] == (1, 0, 1)
 
 
+@pytest.mark.long
 @every_model
 def test_a_deaf_handler_does_not_hold_up_the_end(
     model: str, notes: Notes, gate: Gate, log: Log
@@ -639,6 +646,7 @@ def test_who_is_deaf_to_a_signal_hears_the_next_one_a_while_later(model: str, no
         assert notes.next() == "True True"
 
 
+@pytest.mark.long
 @every_model
 def test_a_stop_that_takes_longer_says_what_it_waits_for(model: str, log: Log) -> None:
     with (
@@ -672,6 +680,7 @@ def exhaust() -> Callable[[int], None]:
     return free
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", [0, 1, 2, 3])
 @every_model
 def test_a_server_without_descriptors_rests_and_recovers(model: str, left: int, log: Log) -> None:

@@ -87,6 +87,7 @@ def fits(model: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------- time
 
 
+@pytest.mark.long
 @every_transport
 @every_model
 def test_who_says_nothing_at_all_is_cut_before_who_has_spoken(
@@ -112,6 +113,7 @@ def test_a_handler_class_is_cut_too_if_its_peer_says_nothing(model: str) -> None
             assert ask(peer, b"hello") == b"HELLO"
 
 
+@pytest.mark.long
 @every_transport
 @every_model
 def test_no_conversation_lasts_longer_than_its_total(
@@ -136,6 +138,7 @@ class Ticking(socketserver.BaseRequestHandler):
             time.sleep(0.01)
 
 
+@pytest.mark.long
 @with_handler_classes
 def test_a_peer_that_is_told_something_all_the_time_may_be_silent(model: str) -> None:
     with running(Ticking, model, first_byte_timeout=0.1) as up, raw_connection(up) as peer:
@@ -151,6 +154,7 @@ def test_a_handler_class_has_no_more_time_either(model: str) -> None:
                 assert time.monotonic() < began + DEADLINE
 
 
+@pytest.mark.long
 @every_transport
 @every_model
 def test_a_peer_that_never_reads_is_cut(model: str, transport: str, notes: Notes, log: Log) -> None:
@@ -173,6 +177,7 @@ def test_a_peer_that_never_reads_is_cut(model: str, transport: str, notes: Notes
             assert peer.recv(5) == bytes(5)
 
 
+@pytest.mark.long
 @every_transport
 @every_model
 def test_a_peer_that_asks_on_and_never_reads_is_cut(model: str, transport: str, log: Log) -> None:
@@ -189,6 +194,7 @@ def test_a_peer_that_asks_on_and_never_reads_is_cut(model: str, transport: str, 
             assert peer.recv(5) == bytes(5)
 
 
+@pytest.mark.long
 @every_model
 def test_a_peer_that_never_reads_is_cut_over_tls(
     model: str, certificates: Certificates, notes: Notes
@@ -215,6 +221,7 @@ def much(message: bytes) -> bytes | Iterator[bytes]:
 SOME = 8 << 20
 
 
+@pytest.mark.long
 @every_model
 def test_a_peer_that_reads_slowly_is_not_cut(
     model: str, certificates: Certificates, tmp_path: Path
@@ -253,6 +260,7 @@ def test_a_peer_that_reads_slowly_is_not_cut(
                 left -= len(data)
 
 
+@pytest.mark.long
 @every_transport
 @with_handler_classes
 def test_a_handler_class_hears_that_its_peer_never_reads(
@@ -262,6 +270,7 @@ def test_a_handler_class_hears_that_its_peer_never_reads(
         log.expect("TimeoutError: ")
 
 
+@pytest.mark.long
 @with_handler_classes
 def test_a_handler_class_hears_it_over_tls_too(
     model: str, certificates: Certificates, log: Log
@@ -276,6 +285,7 @@ def test_a_handler_class_hears_it_over_tls_too(
         log.expect(" has gone: ")
 
 
+@pytest.mark.long
 @every_model
 def test_what_has_stood_still_looks_before_it_cuts(model: str, gate: Gate) -> None:
     # A handler that holds everybody up for longer than the limit is not the peers' fault.

@@ -306,6 +306,34 @@ def test_who_was_accepted_is_let_go_if_that_interrupts_the_loop(model: str) -> N
         assert child.wait() == 0
 
 
+@pytest.mark.parametrize("model", ["thread", "loop"])
+@pytest.mark.parametrize("step", ["add", "remove"])
+@pytest.mark.parametrize("behind", [True, False])
+def test_listening_that_was_interrupted_half_done_is_done_anew(
+    model: str, step: str, behind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MODELS[model]("tcp://127.0.0.1:0", echo) as server:
+        watch = server._life.watch
+        real = getattr(watch, step)
+
+        def interrupted(*words: Any) -> None:
+            if behind:
+                real(*words)
+            raise KeyboardInterrupt
+
+        server._listen_to(server._listeners() if step == "remove" else [])
+        monkeypatch.setattr(watch, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            server._listen_to(server._listeners() if step == "add" else [])
+        monkeypatch.undo()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with raw_connection(server) as peer:
+            assert ask(peer, b"hello") == b"hello"
+        server.shutdown()
+        thread.join(DEADLINE)
+
+
 def test_an_idle_thread_that_was_chosen_and_given_nothing_ends_with_the_server() -> None:
     class Interrupted(ThreadServer):
         def _idle_thread(self) -> Any:

@@ -140,6 +140,7 @@ def test_each_worker_is_a_server_of_the_inner_model(inner: str, notes: Notes) ->
     assert finished in (1, 2)
 
 
+@pytest.mark.long
 @every_inner
 def test_what_is_left_at_the_deadline_is_cut(inner: str, notes: Notes) -> None:
     with (
@@ -426,6 +427,7 @@ def test_old_workers_stay_when_new_ones_fail(log: Log) -> None:
 # --------------------------------------------------------------------- renewal
 
 
+@pytest.mark.long
 @needs_proc
 @every_inner
 def test_a_reload_renews_every_worker_and_refuses_nobody(inner: str, log: Log) -> None:
@@ -582,6 +584,7 @@ def test_workers_end_with_their_supervisor_and_leave_the_port(log: Log) -> None:
         assert worker_of(up)
 
 
+@pytest.mark.long
 @every_inner
 def test_a_signal_to_the_whole_group_is_a_drain(inner: str, notes: Notes, gate: Gate) -> None:
     def work(told: Notes) -> None:
@@ -602,6 +605,7 @@ def test_a_signal_to_the_whole_group_is_a_drain(inner: str, notes: Notes, gate: 
 
 
 # With single it has the worker's main thread, and nothing but a signal reaches it there.
+@pytest.mark.long
 @every_inner
 def test_a_second_signal_cuts_whom_a_handler_keeps(inner: str, notes: Notes, gate: Gate) -> None:
     with (

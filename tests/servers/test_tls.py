@@ -227,6 +227,7 @@ class Lines(socketserver.StreamRequestHandler):
             self.wfile.write(line)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("handler", [echo, Lines])
 @every_model
 def test_who_does_not_shake_hands_is_not_waited_for_longer_than_allowed(
@@ -245,6 +246,7 @@ def test_who_does_not_shake_hands_is_not_waited_for_longer_than_allowed(
 
 
 # More of them than a pool has threads.
+@pytest.mark.long
 @pytest.mark.parametrize("handler", [echo, Lines])
 @every_model_at_once
 def test_silent_peers_delay_nobody(model: str, handler: Any, certificates: Certificates) -> None:

@@ -7,7 +7,9 @@ import functools
 import gc
 import http.client
 import http.server
+import io
 import logging
+import math
 import os
 import signal
 import socket
@@ -16,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -71,6 +73,12 @@ class Patient(Page):
             self.handle_one_request()
 
 
+class Unbuffered(Page):
+    """Whose rfile is what others have under theirs."""
+
+    rbufsize = 0
+
+
 class Site(PoolMixIn, http.server.HTTPServer):
     threads = 2
     daemon_threads = True
@@ -113,6 +121,16 @@ def has_parked(server: Any, count: int) -> bool:
 
 
 @contextlib.contextmanager
+def draining(server: Any, close: Callable[[], object]) -> Iterator[None]:
+    """Have it closed in another thread, and go on when everybody there has heard of it."""
+    closing = threading.Thread(target=close)
+    closing.start()
+    eventually(lambda: all(one.ordered for one in server._life.open.values()))
+    yield
+    closing.join(DEADLINE)
+
+
+@contextlib.contextmanager
 def many(server: Any, count: int) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(connected(server)) for _ in range(count)]
@@ -137,8 +155,10 @@ def test_who_never_says_anything_keeps_no_thread() -> None:
         assert silent
 
 
-def test_requests_that_come_together_are_all_answered() -> None:
-    with serving(site()) as server, connected(server) as peer:
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient, Unbuffered])
+def test_requests_that_come_together_are_all_answered(kind: type[Any], handler: type[Any]) -> None:
+    with serving(site(kind, handler)) as server, connected(server) as peer:
         # What lies in the handler's own buffer no poller sees.
         peer.sendall(b"".join(get(b"/%d" % number) for number in range(50)))
         assert [answer(peer) for _ in range(50)] == [b"/%d" % number for number in range(50)]
@@ -163,8 +183,10 @@ def test_what_was_read_already_is_asked_for_and_stays(own: bool) -> None:
             eventually(functools.partial(has_parked, server, 1))
 
 
-def test_requests_that_come_in_pieces() -> None:
-    with serving(site()) as server, connected(server) as peer:
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient, Unbuffered])
+def test_requests_that_come_in_pieces(kind: type[Any], handler: type[Any]) -> None:
+    with serving(site(kind, handler)) as server, connected(server) as peer:
         for _ in range(3):
             text = get(b"/", b"Content-Length: 5", verb=b"POST") + b"hello"
             for place in range(0, len(text), 7):
@@ -172,9 +194,10 @@ def test_requests_that_come_in_pieces() -> None:
             assert answer(peer) == b"hello"
 
 
-def test_over_tls_what_is_decrypted_already_is_seen(authority: Any) -> None:
+@pytest.mark.parametrize("handler", [Page, Unbuffered])
+def test_over_tls_what_is_decrypted_already_is_seen(handler: type[Any], authority: Any) -> None:
     with (
-        serving(wrapped(site(threads=1), authority)) as server,
+        serving(wrapped(site(handler=handler, threads=1), authority)) as server,
         many(server, 3) as bare,
         contextlib.ExitStack() as stack,
     ):
@@ -418,7 +441,7 @@ def test_idle_ones_make_room_when_all_threads_are_held() -> None:
             assert read_to_end(idle[0]) == b""
 
 
-@pytest.mark.parametrize("handler", [Page, Patient])
+@pytest.mark.parametrize("handler", [Page, Patient, Unbuffered])
 def test_who_stands_still_in_a_head_makes_room(
     handler: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +452,183 @@ def test_who_stands_still_in_a_head_makes_room(
         with connected(server) as peer:
             assert exchange(peer) == b"/"
     assert server.report.served == 4
+
+
+@pytest.mark.parametrize("handler", [Page, Patient, Unbuffered])
+@pytest.mark.parametrize("limit", [{"threads": 1}, {"idle_timeout": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"GET /1",
+        b"GET /1 HTTP/1.1\r\nIf-Match: 1",
+        get(b"/1", b"Content-Length: 10", verb=b"POST") + b"hello",
+    ],
+    ids=["line", "head", "body"],
+)
+def test_half_a_request_is_not_carried_out(
+    handler: type[Any],
+    limit: dict[str, Any],
+    half: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    notes: Notes,
+) -> None:
+    class Noting(handler):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            notes.write(self.requestline)
+            super().do_GET()
+
+    if half.endswith(b"hello") and ("threads" in limit or handler is Unbuffered):
+        pytest.skip("who sends a body keeps its thread; and what has no buffer gives what it has")
+    monkeypatch.setattr(turns_module, "PATIENCE", 0.02)
+    with serving(site(handler=Noting, **limit)) as server, connected(server) as slow:
+        slow.sendall(half)
+        if "idle_timeout" in limit:
+            assert read_to_end(slow) == b""
+        with connected(server) as peer:
+            assert exchange(peer, b"/whole") == b"/whole"
+        assert notes.next() == "GET /whole HTTP/1.1"
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_handler_that_reads_its_body_from_memory_ends_with_that(
+    kind: type[Any], handler: type[Any]
+) -> None:
+    class Copying(handler):  # type: ignore[misc]
+        def do_POST(self) -> None:
+            super().do_POST()
+            self.rfile = io.BytesIO()
+
+    with serving(site(kind, Copying)) as server, connected(server) as peer:
+        peer.sendall(get(b"/", b"Content-Length: 5", verb=b"POST") + b"hello")
+        assert answer(peer) == b"hello"
+        assert read_to_end(peer) == b""
+
+
+@pytest.mark.parametrize("handler", [Page, Patient, Unbuffered])
+def test_nor_is_anything_waited_for_where_a_handler_has_closed_its_file(
+    handler: type[Any], notes: Notes
+) -> None:
+    class Closing(handler):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            super().do_GET()
+            self.rfile.close()
+
+    def handle_error(self: object, request: object, client_address: object) -> None:
+        notes.write(repr(sys.exception()))
+
+    server = site(handler=Closing, handle_error=handle_error)
+    with serving(server), connected(server) as peer:
+        assert exchange(peer) == b"/"
+        assert read_to_end(peer) == b""
+        assert "closed file" in notes.next()
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_handler_that_begins_with_another_socket_ends_as_ever(
+    kind: type[Any], handler: type[Any], notes: Notes
+) -> None:
+    class Other(handler):  # type: ignore[misc]
+        def setup(self) -> None:
+            super().setup()
+            # As who wraps it in TLS does.
+            self.connection = self.request.dup()
+
+        def finish(self) -> None:
+            super().finish()
+            self.connection.close()
+
+    def handle_error(self: object, request: object, client_address: object) -> None:
+        notes.write(repr(sys.exception()))
+
+    server = site(kind, Other, handle_error=handle_error)
+    with serving(server), connected(server) as peer:
+        assert exchange(peer) == exchange(peer) == b"/"
+        peer.close()
+        eventually(lambda: server._life.served)
+        notes.write("fine")
+        assert notes.next() == "fine"
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_a_handler_that_never_says_whether_it_closes_is_answered(kind: type[Any]) -> None:
+    class One(Page):
+        def handle(self) -> None:
+            self.requestline = self.rfile.readline().decode()
+            self.request_version, self.path = "HTTP/1.0", "/one"
+            self.do_GET()
+
+    with serving(site(kind, One)) as server, connected(server) as peer:
+        peer.sendall(b"GET /\r\n")
+        assert answer(peer) == b"/one"
+        assert read_to_end(peer) == b""
+
+
+def test_a_handler_that_looks_for_a_line_finds_none_where_nobody_waits(notes: Notes) -> None:
+    class Looking(Page):
+        raw_requestline: bytes
+
+        def handle(self) -> None:
+            for _ in range(9):
+                self.handle_one_request()
+                if not self.raw_requestline:
+                    notes.write("no line")
+                    return
+
+    with serving(site(handler=Looking, keep_alive_timeout=0.05)) as server:
+        with connected(server) as peer:
+            assert exchange(peer) == b"/"
+            assert read_to_end(peer) == b""
+        assert notes.next() == "no line"
+
+
+@pytest.mark.parametrize("mix_in", [PoolMixIn, ThreadingMixIn])
+def test_nor_by_a_handler_that_reads_its_one_request_itself(
+    mix_in: type[Any], notes: Notes
+) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        notes.write("carried out")
+        start_response("200 OK", [])
+        return [b""]
+
+    names = {"idle_timeout": 0.1, "handle_error": lambda *_: notes.write(repr(sys.exception()))}
+    server: Any = type("Wsgi", (mix_in, WSGIServer), names)(("127.0.0.1", 0), WSGIRequestHandler)
+    server.set_app(app)
+    with serving(server), connected(server) as peer:
+        peer.sendall(b"DELETE /1 HTTP/1.1\r\nIf-Match: 1")
+        assert read_to_end(peer) == b""
+        assert notes.next() == repr(TimeoutError("timed out"))
+
+
+def test_a_body_is_no_head_though_its_request_has_no_headers(
+    monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
+    class Bare(Page):
+        raw_requestline: bytes
+
+        def parse_request(self) -> bool:
+            self.command, self.path = self.raw_requestline.decode().split()
+            self.request_version, self.close_connection = "HTTP/0.9", False
+            return True
+
+        def do_PUT(self) -> None:
+            notes.write("begun")
+            self.wfile.write(self.rfile.read(10))
+
+    monkeypatch.setattr(turns_module, "PATIENCE", 0.0)
+    with serving(site(handler=Bare, threads=1)) as server, connected(server) as peer:
+        peer.sendall(b"PUT /\nhello")
+        assert notes.next() == "begun"
+        with connected(server) as other:
+            other.sendall(b"PUT /\n0123456789")
+            # Somebody else wants the thread, and is seen to.
+            eventually(lambda: server._pool_threads.wanting)
+            server._call_idle_in(1)
+            peer.sendall(b"there")
+            assert read_exactly(peer, 10) == b"hellothere"
+            peer.close()
+            assert read_exactly(other, 10) == b"0123456789"
 
 
 def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) -> None:
@@ -447,6 +647,100 @@ def test_nobody_is_ended_in_the_middle_of_a_request(gate: Gate, notes: Notes) ->
         eventually(lambda: server._pool_threads.wanting)
         gate.open()
         assert [answer(peer) for peer in peers] == [b"/slow", b"/slow", b"/"]
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_who_has_a_request_is_not_idle_and_who_has_none_is(
+    kind: type[Any], handler: type[Any], notes: Notes
+) -> None:
+    goes_on = threading.Semaphore(0)
+
+    class Slow(handler):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            notes.write("begun")
+            assert goes_on.acquire(timeout=DEADLINE)
+            super().do_GET()
+
+    def is_idle() -> bool:
+        (connection,) = server._life.open.values()
+        return _turns(connection).is_idle()
+
+    with serving(site(kind, Slow)) as server, connected(server) as peer:
+        for _ in range(4):
+            peer.sendall(get(b"/"))
+            assert notes.next() == "begun"
+            assert not is_idle()
+            goes_on.release()
+            assert answer(peer) == b"/"
+            eventually(is_idle)
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_body_is_waited_for_also_if_its_head_came_with_the_request_before(
+    kind: type[Any], handler: type[Any], notes: Notes
+) -> None:
+    class Uploads(handler):  # type: ignore[misc]
+        def do_POST(self) -> None:
+            assert self.rfile.read(5) == b"hello"
+            notes.write("begun")
+            assert self.rfile.read(5) == b"there"
+            self.do_GET()
+
+    with serving(site(kind, Uploads, drain_quiet=0.001)) as server, connected(server) as peer:
+        for _ in range(3):
+            assert exchange(peer) == b"/"
+        peer.sendall(get(b"/") + get(b"/up", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert answer(peer) == b"/"
+        assert notes.next() == "begun"
+        server.shutdown()
+        (connection,) = server._life.open.values()
+        with draining(server, server.close):
+            # A drain ends at its next look who waits for a request.
+            silence, _, idle = server._look_at(connection, time.monotonic())
+            assert not idle, silence
+            peer.sendall(b"there")
+            assert answer(peer) == b"/up"
+        assert server.report.cut == 0
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_request_whose_beginning_came_with_the_one_before_is_not_idle(
+    kind: type[Any], handler: type[Any]
+) -> None:
+    with serving(site(kind, handler, drain_quiet=0.001)) as server, connected(server) as peer:
+        for _ in range(3):
+            assert exchange(peer) == b"/"
+        peer.sendall(get(b"/") + b"GET /sec")
+        assert answer(peer) == b"/"
+        (connection,) = server._life.open.values()
+        # It waits for the rest by now.
+        eventually(lambda: connection.conversation.reads_since() < math.inf)
+        server.shutdown()
+        with draining(server, server.close):
+            peer.sendall(b"ond HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert answer(peer) == b"/second"
+        assert server.report.cut == 0
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("kept", [True, False])
+def test_only_where_the_connection_is_kept_every_piece_leaves_at_once(
+    kind: type[Any], kept: bool, notes: Notes
+) -> None:
+    class Tells(Page):
+        def do_GET(self) -> None:
+            super().do_GET()
+            leaves = self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            notes.write(str(bool(leaves)))
+
+    with serving(site(kind, Tells)) as server, connected(server) as peer:
+        # A close sends what is left, and one piece costs less than two.
+        peer.sendall(get(b"/", *[b"Connection: close"] * (not kept)))
+        assert answer(peer) == b"/"
+        assert notes.next() == str(kept)
 
 
 @pytest.mark.parametrize("kind", [Site, ThreadSite])
@@ -611,13 +905,126 @@ def test_nobody_waits_longer_than_it_may(handler: type[Any]) -> None:
             assert read_to_end(peer) == b""
 
 
-def test_a_handlers_own_timeout_is_kept() -> None:
-    class Hasty(Page):
+def test_who_has_left_keeps_nobody_from_being_looked_at() -> None:
+    with serving(site(idle_timeout=0.05)) as server:
+        with connected(server) as peer:
+            assert exchange(peer) == b"/"
+            eventually(lambda: has_parked(server, 1))
+        # Its deadline would be in a minute. With nobody there the keeper has time until then.
+        eventually(lambda: not server._life.open and server._life.keeper.asleep)
+        with connected(server) as silent:
+            assert read_to_end(silent) == b""
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_is_cut_between_two_requests_has_no_request_that_failed(
+    kind: type[Any], handler: type[Any], begun: bool, notes: Notes
+) -> None:
+    class Noting(handler):  # type: ignore[misc]
+        def log_error(self, *words: Any) -> None:
+            notes.write(words[0])
+
+    with serving(site(kind, Noting, idle_timeout=0.1)) as server, connected(server) as peer:
+        assert exchange(peer) == b"/"
+        if begun:
+            peer.sendall(b"GET")
+        assert read_to_end(peer) == b""
+        eventually(lambda: server._life.served)
+        notes.write("over")
+        assert notes.next() == ("Request timed out: %r" if begun else "over")
+
+
+def test_an_alarm_that_is_taken_from_the_heap_to_be_put_back_has_not_rung() -> None:
+    class Parked(dict[int, Any]):
+        def __setitem__(self, number: int, connection: Any) -> None:
+            # Where whoever looks at the alarms has it, just now.
+            connection.alarm = None
+            super().__setitem__(number, connection)
+
+    with serving(site()) as server, connected(server) as peer:
+        assert exchange(peer) == b"/"
+        eventually(lambda: has_parked(server, 1))
+        (connection,) = server._life.open.values()
+        alarm, plain = connection.alarm, server._pool_threads.parked
+        server._pool_threads.parked = Parked(plain)
+        assert exchange(peer) == b"/"
+        # Nobody waits for what this one says next.
+        eventually(lambda: has_parked(server, 1) and connection.thread is None)
+        assert connection.conversation.is_idle()
+        connection.alarm = alarm
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP"])
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_a_handlers_own_timeout_is_kept(
+    kind: type[Any], handler: type[Any], begun: bytes, notes: Notes
+) -> None:
+    class Hasty(handler):  # type: ignore[misc]
         timeout = 0.05
 
-    with serving(site(handler=Hasty)) as server, connected(server) as peer:
-        assert exchange(peer) == b"/"
+        def log_error(self, *words: Any) -> None:
+            notes.write(words[0] % words[1:])
+
+    with serving(site(kind, Hasty)) as server, connected(server) as peer:
+        for _ in range(3):
+            assert exchange(peer) == b"/"
+        peer.sendall(begun)
         assert read_to_end(peer) == b""
+        assert notes.next() == "Request timed out: TimeoutError('timed out')"
+
+
+@pytest.mark.parametrize("handler", [Page, Patient])
+def test_that_nobody_asked_again_is_no_error_of_the_handlers(
+    handler: type[Any], notes: Notes
+) -> None:
+    class Noting(handler):  # type: ignore[misc]
+        timeout = 60
+
+        def log_error(self, *words: Any) -> None:
+            notes.write(words[0])
+
+        def finish(self) -> None:
+            super().finish()
+            notes.write("finished")
+
+    with serving(site(handler=Noting, keep_alive_timeout=0.05)) as server:
+        with connected(server) as peer:
+            assert exchange(peer) == b"/"
+            assert read_to_end(peer) == b""
+        assert notes.next() == "finished"
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+@pytest.mark.parametrize("handler", [Page, Patient])
+@pytest.mark.parametrize("works", [True, False])
+def test_who_works_is_not_silent_and_who_waits_for_the_rest_of_an_upload_is(
+    kind: type[Any], handler: type[Any], works: bool, notes: Notes, gate: Gate
+) -> None:
+    class Slow(handler):  # type: ignore[misc]
+        def do_POST(self) -> None:
+            notes.write("begun")
+            if works:
+                assert gate.wait()
+            super().do_POST()
+
+    server = site(kind, Slow, idle_timeout=0.1)
+    with serving(server), connected(server) as peer, connected(server) as idle:
+        peer.sendall(get(b"/", b"Content-Length: 10", verb=b"POST") + b"hello")
+        assert notes.next() == "begun"
+        # As long as it takes to cut another one, three times over.
+        assert read_to_end(idle) == b""
+        for _ in range(2):
+            with connected(server) as another:
+                assert read_to_end(another) == b""
+        if works:
+            gate.open()
+            peer.sendall(b"there")
+            assert answer(peer) == b"hellothere"
+        else:
+            assert read_to_end(peer) == b""
 
 
 # ------------------------------------------------------------------- stopping
@@ -663,17 +1070,47 @@ def test_a_request_that_was_begun_is_answered_while_it_stops(
         assert exchange(peer) == b"/"
         peer.sendall(get(b"/slow"))
         assert notes.next() == "begun"
-        closing = threading.Thread(target=server.server_close)
-        closing.start()
-        eventually(lambda: all(one.ordered for one in server._life.open.values()))
-        gate.open()
-        head, body = whole_answer(peer)
-        # So that the client sends no more here.
-        assert head.count(b"\r\nConnection: close\r\n") == 1
-        assert body == b"/slow"
-        assert read_to_end(peer) == b""
-        closing.join(DEADLINE)
+        with draining(server, server.server_close):
+            gate.open()
+            head, body = whole_answer(peer)
+            # So that the client sends no more here.
+            assert head.count(b"\r\nConnection: close\r\n") == 1
+            assert body == b"/slow"
+            assert read_to_end(peer) == b""
     assert server.report.cut == 0
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_that_it_ends_is_said_in_the_answer_and_not_before(
+    kind: type[Any], gate: Gate, notes: Notes
+) -> None:
+    class Slow(Page):
+        def handle_expect_100(self) -> bool:
+            notes.write("begun")
+            assert gate.wait()
+            return super().handle_expect_100()
+
+    with serving(site(kind, Slow)) as server, connected(server) as peer:
+        peer.sendall(get(b"/", b"Expect: 100-continue", b"Content-Length: 1", verb=b"POST"))
+        assert notes.next() == "begun"
+        with draining(server, server.server_close):
+            gate.open()
+            before = b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert read_exactly(peer, len(before)) == before
+            peer.sendall(b"x")
+            head, body = whole_answer(peer)
+            assert (head.count(b"\r\nConnection: close\r\n"), body) == (1, b"x")
+
+
+@pytest.mark.parametrize("kind", [Site, ThreadSite])
+def test_over_tls_too_who_waits_is_ended_and_told_no_alert(kind: type[Any], authority: Any) -> None:
+    server = wrapped(site(kind), authority)
+    with serving(server), connected(server) as bare, secured(bare, authority) as peer:
+        assert exchange(peer) == b"/"
+        (connection,) = server._life.open.values()
+        eventually(connection.conversation.is_idle)
+        server.server_close()
+        assert read_to_end(peer) == b""
 
 
 def test_a_cut_ends_who_waits() -> None:
