@@ -362,10 +362,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         return {self._life.wake.fileno(): self._hear_of_signals}
 
     def _hear_of_signals(self) -> None:
-        said = self._life.wake.clear()
-        self._hear(said)
-        if self._life.runs and {signal.SIGINT, signal.SIGTERM}.intersection(said):
-            self.stop()
+        life = self._life
+        before = life.signals_heard
+        self._hear(life.wake.clear())
+        if life.runs and life.signals_heard != before:
+            self._answer_signals()
 
     def _adopt(self) -> None:
         super()._adopt()

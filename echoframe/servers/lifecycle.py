@@ -99,12 +99,14 @@ class Lifecycle(Hosting):
         self._adopt()
         life.serving = threading.get_ident()
         life.ended.clear()
+        heard = life.wake.hear_signals()
         try:
             if not life.stop_requested:
                 life.draining = False
                 calls = type(self).service_actions not in _NO_ACTIONS
                 self._accept_loop(poll_interval if calls else None)
         finally:
+            life.wake.leave_signals(heard)
             life.stop_requested = False
             life.serving = None
             life.ended.set()
@@ -300,9 +302,11 @@ class Lifecycle(Hosting):
         # Whoever closes it meanwhile waits until the listener is looked at no more.
         life.handling = threading.get_ident()
         life.ended.clear()
+        heard = life.wake.hear_signals()
         try:
             came = self._accept_loop(once=True, deadline=deadline)
         finally:
+            life.wake.leave_signals(heard)
             life.handling = None
             life.ended.set()
         if not came and not life.stop_requested:
@@ -418,6 +422,17 @@ class Lifecycle(Hosting):
         for connection in life.open.copy().values():
             if connection.thread == me:
                 self._interrupt(connection)
+
+    def _answer_signals(self) -> None:
+        """Do what those mean that have come, if the thread that handles them does not know.
+
+        From another thread. It may well know: then nothing happens twice.
+        """
+        life, main = self._life, threading.main_thread().ident
+        if life.signals_heard > 1 and not (life.cutting or life.overdue) and main is not None:
+            # One more, for whatever that thread waits in; a third is no more than a second.
+            signal.pthread_kill(main, signal.SIGTERM)
+        self.stop()
 
     def _interrupt(self, connection: Connection) -> NoReturn:
         # The conversation has this very thread, and may be deaf to its socket: whatever

@@ -39,6 +39,9 @@ LOOKS = 8
 # So many alarms of nobody may lie in the heap besides.
 SPARE = 64
 
+# The signals that run() ends by, as the wake-up descriptor brings them.
+_ENDING = {signal.SIGINT, signal.SIGTERM}
+
 # A mix-in has no base; the type checker may know what it will be mixed into.
 if TYPE_CHECKING:
     from socketserver import BaseServer as _Base
@@ -88,6 +91,8 @@ class Tending(_Base):
 
     def _hear(self, said: bytes) -> None:
         """What came by the wake-up descriptor; may be extended."""
+        # Python handles two that are the same as one, if they wait for it together.
+        self._life.signals_heard += len(_ENDING.intersection(said))
         if STOP in said:
             self._stop()
         if RELOAD in said:

@@ -95,6 +95,12 @@ class Working(Lifecycle):
         # only the supervisor decides. (A handler and not SIG_IGN, which programs that
         # are started here would inherit.)
 
+    def _answer_signals(self) -> None:
+        if self._post is None:
+            super()._answer_signals()
+        elif self._post.order != self._post.obeyed:
+            self._obey(self._post, None)
+
     def _obey(self, post: Post, frame: object) -> None:
         life, order, deadline = self._life, post.order, post.deadline
         if order != post.obeyed and order < DRAIN:

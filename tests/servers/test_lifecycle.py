@@ -181,6 +181,62 @@ def test_a_signal_handler_may_stop_it(model: str) -> None:
         assert child.wait() == 0
 
 
+@pytest.mark.parametrize("method", ["serve_forever", "handle_request"])
+@every_model
+def test_a_signal_that_interrupts_nothing_wakes_a_loop_in_the_main_thread(
+    model: str, method: str, gate: Gate
+) -> None:
+    # As one does that comes just before that thread begins to wait.
+    def work(told: Notes) -> None:
+        def signalled() -> None:
+            assert gate.wait()
+            eventually(lambda: not server._life.ended.is_set())
+            if model == "prefork" and method == "serve_forever":
+                # What comes in the middle of a fork is lost in what logging does behind it.
+                eventually(lambda: server._crew.is_complete)  # type: ignore[attr-defined]
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        server = MODELS[model]("tcp://127.0.0.1:0", echo)
+        threading.Thread(target=signalled).start()
+        told.write("ready")
+        with pytest.raises(KeyboardInterrupt), server:
+            getattr(server, method)()
+        told.write(signal.set_wakeup_fd(-1))
+
+    with forked(work) as child:
+        assert child.notes.next() == "ready"
+        gate.open()
+        assert child.notes.next() == "-1"
+        assert child.wait() == 0
+
+
+@every_model
+def test_who_is_told_of_signals_already_stays_it(model: str) -> None:
+    def work(told: Notes) -> None:
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.set_wakeup_fd(write)
+        with MODELS[model]("tcp://127.0.0.1:0", echo) as server:
+
+            def listen() -> None:
+                told.write(*os.read(read, 9))
+                server.stop()
+
+            threading.Thread(target=listen).start()
+            told.write("ready")
+            server.serve_forever()
+        told.write(signal.set_wakeup_fd(-1) == write)
+
+    with forked(work) as child:
+        assert child.notes.next() == "ready"
+        os.kill(child.pid, signal.SIGUSR1)
+        assert child.notes.next() == f"{signal.SIGUSR1:d}"
+        assert child.notes.next() == "True"
+        assert child.wait() == 0
+
+
 @every_model
 def test_run_leaves_the_signal_handlers_as_they_were(model: str) -> None:
     def mine(*_: object) -> None:
@@ -613,6 +669,49 @@ def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
         peer.sendall(b"hello\n")
         assert notes.next() == "begun"
         os.kill(child.pid, signal.SIGTERM)
+        assert child.notes.next() == "1"
+        assert child.wait() == 0
+
+
+@pytest.mark.parametrize("when", ["reading", "deaf", "draining"])
+@every_model
+def test_a_second_signal_that_interrupts_nothing_cuts_all_the_same(
+    model: str, when: str, notes: Notes, gate: Gate, log: Log
+) -> None:
+    # Another thread gets it from the kernel, and the main thread, whose matter it is, is woken
+    # from nothing: as when it comes just before that thread begins to wait.
+    last = {"reading": None, "deaf": b"hello", "draining": b"half and half"}[when]
+
+    def work(told: Notes) -> None:
+        def signalled() -> None:
+            me = threading.get_ident()
+            eventually(lambda: bool(server._life.runs))
+            assert gate.wait()
+            if when != "draining":
+                signal.pthread_kill(me, signal.SIGTERM)
+            signal.pthread_kill(me, signal.SIGINT)
+
+        def wait(message: bytes) -> bytes:
+            notes.write("begun")
+            if message == last:
+                threading.Event().wait()
+            return message
+
+        server = MODELS[model]("tcp://127.0.0.1:0", wait, drain_timeout=600, linger_timeout=0)
+        threading.Thread(target=signalled).start()
+        told.write(str(server.address))
+        told.write(server.run().cut)
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\nhalf")
+        assert notes.next() == "begun"
+        if when == "draining":
+            assert read_line(peer) == b"hello\n"
+            os.kill(child.pid, signal.SIGTERM)
+            log.expect("for 1 conversation; a second signal cuts")
+            peer.sendall(b" and half\n")
+            assert notes.next() == "begun"
+        gate.open()
         assert child.notes.next() == "1"
         assert child.wait() == 0
 

@@ -604,6 +604,47 @@ def test_a_signal_to_the_whole_group_is_a_drain(inner: str, notes: Notes, gate: 
             assert child.wait() == 0
 
 
+@every_inner
+def test_a_signal_that_is_not_for_a_worker_is_nothing_to_it(inner: str, notes: Notes) -> None:
+    # Also where somebody else than its main thread hears of it.
+    class Telling(PreforkServer):
+        def _answer_signals(self) -> None:
+            super()._answer_signals()
+            notes.write("heard")
+
+    with served(Telling, who, workers=1, inner=inner) as up, raw_connection(up) as peer:
+        worker = int(ask(peer, b"who?"))
+        os.kill(worker, signal.SIGINT)
+        if inner == "single":
+            assert notes.next() == "heard"
+        assert int(ask(peer, b"who?")) == worker
+        peer.close()
+        with raw_connection(up) as another:
+            assert int(ask(another, b"who?")) == worker
+
+
+@every_inner
+def test_an_order_is_heard_by_a_worker_whose_main_thread_does_not(inner: str) -> None:
+    def take_signals() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        threading.Event().wait(DEADLINE)
+
+    def deaf(message: bytes) -> bytes:
+        threading.Thread(target=take_signals, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        return message
+
+    with (
+        served(PreforkServer, deaf, workers=1, inner=inner, drain_timeout=600) as up,
+        raw_connection(up) as peer,
+    ):
+        assert ask(peer, b"hello") == b"hello"
+        up.stop()
+        assert read_to_end(peer) == b""
+    assert up.report is not None
+    assert up.report[:3] == (1, 1, 0)
+
+
 # With single it has the worker's main thread, and nothing but a signal reaches it there.
 @pytest.mark.long
 @every_inner
