@@ -435,6 +435,7 @@ def _broken_log(how: str) -> Iterator[Any]:
         os.close(write)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["full disk", "nobody reads"])
 @pytest.mark.parametrize("model", MODELS)
 def test_it_outlives_its_log(model: str, how: str) -> None:
@@ -487,6 +488,7 @@ def _wait_for(file: Path) -> int:
     raise AssertionError(f"{file} never came")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("model", MODELS)
 def test_closed_streams(model: str, closed: str, tmp_path: Path) -> None:

@@ -674,7 +674,7 @@ def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
 
 
 @pytest.mark.parametrize("when", ["reading", "deaf", "draining"])
-@every_model
+@pytest.mark.parametrize("model", ["single", "loop", "aio"])
 def test_a_second_signal_that_interrupts_nothing_cuts_all_the_same(
     model: str, when: str, notes: Notes, gate: Gate, log: Log
 ) -> None:
