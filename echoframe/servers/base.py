@@ -40,6 +40,7 @@ from .lifecycle import Lifecycle
 from .privileges import explained
 from .settings import SETTINGS, check_settings, read_settings
 from .steps import Goodbye
+from .wake import NUDGE, nudge
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -362,11 +363,11 @@ class Server(Lifecycle, socketserver.TCPServer):
         return {self._life.wake.fileno(): self._hear_of_signals}
 
     def _hear_of_signals(self) -> None:
-        life = self._life
-        before = life.signals_heard
-        self._hear(life.wake.clear())
-        if life.runs and life.signals_heard != before:
-            self._answer_signals()
+        said = self._life.wake.clear()
+        self._hear(said)
+        if self._life.runs and set(self._taken()).intersection(said) - {NUDGE}:
+            # From here nobody can tell whether it has been handled meanwhile.
+            nudge()
 
     def _adopt(self) -> None:
         super()._adopt()

@@ -164,8 +164,6 @@ class Life:
     # In run(): the signal handlers are ours. The first signal that came.
     runs = False
     signalled = 0
-    # How many have come by the wake-up descriptor, whether they were handled or not.
-    signals_heard = 0
     # The connection for which this process was forked, if it was.
     forked: Connection | None = None
     # How the close() went.

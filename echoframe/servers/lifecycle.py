@@ -29,7 +29,7 @@ from .hosting import Hosting, own_loop
 from .life import Connection, Report
 from .rows import CUT, FINISH, ORDER
 from .tending import LOOK, counted
-from .wake import RELOAD, STOP
+from .wake import NUDGE, RELOAD, STOP
 
 __all__ = ["GRACE", "UNSAID", "Lifecycle", "SecondSignal"]
 
@@ -68,7 +68,7 @@ class Lifecycle(Hosting):
     cut_by: int = 0
 
     # Those that run() takes.
-    _signals: ClassVar[tuple[int, ...]] = (signal.SIGINT, signal.SIGTERM)
+    _signals: ClassVar[tuple[int, ...]] = (signal.SIGINT, signal.SIGTERM, NUDGE)
 
     # ------------------------------------------------------------ for callers
 
@@ -76,8 +76,8 @@ class Lifecycle(Hosting):
         """Accept connections until stop() or shutdown(), then return.
 
         `poll_interval` matters only to a subclass that replaces
-        service_actions(): it is called at least that often. Otherwise an idle
-        server does not wake at all.
+        service_actions(): it is called at least that often. Otherwise a server
+        looks up once when it has become idle, and does not wake again.
         """
         keep_apart(self)
         own = own_loop(type(self)) if self._runs_own_loop else None
@@ -99,14 +99,12 @@ class Lifecycle(Hosting):
         self._adopt()
         life.serving = threading.get_ident()
         life.ended.clear()
-        heard = life.wake.hear_signals()
         try:
             if not life.stop_requested:
                 life.draining = False
                 calls = type(self).service_actions not in _NO_ACTIONS
                 self._accept_loop(poll_interval if calls else None)
         finally:
-            life.wake.leave_signals(heard)
             life.stop_requested = False
             life.serving = None
             life.ended.set()
@@ -194,7 +192,8 @@ class Lifecycle(Hosting):
     def run(self) -> Report:
         """serve_forever() until SIGINT or SIGTERM, then close().
 
-        The first signal stops and drains, a second one cuts.
+        The first signal stops and drains, a second one cuts. It also takes SIGURG, with
+        which it wakes the main thread when that may have missed one of them.
 
         Errors: RuntimeError outside the main thread, where Python handles no signals.
         """
@@ -302,11 +301,9 @@ class Lifecycle(Hosting):
         # Whoever closes it meanwhile waits until the listener is looked at no more.
         life.handling = threading.get_ident()
         life.ended.clear()
-        heard = life.wake.hear_signals()
         try:
             came = self._accept_loop(once=True, deadline=deadline)
         finally:
-            life.wake.leave_signals(heard)
             life.handling = None
             life.ended.set()
         if not came and not life.stop_requested:
@@ -403,6 +400,8 @@ class Lifecycle(Hosting):
 
     def _on_signal(self, number: int, frame: object) -> None:
         life = self._life
+        if number == NUDGE and not life.overdue:
+            return
         if number == signal.SIGHUP:
             # Not here: whatever this has interrupted may hold what a log needs.
             life.wake.set(RELOAD)
@@ -422,17 +421,6 @@ class Lifecycle(Hosting):
         for connection in life.open.copy().values():
             if connection.thread == me:
                 self._interrupt(connection)
-
-    def _answer_signals(self) -> None:
-        """Do what those mean that have come, if the thread that handles them does not know.
-
-        From another thread. It may well know: then nothing happens twice.
-        """
-        life, main = self._life, threading.main_thread().ident
-        if life.signals_heard > 1 and not (life.cutting or life.overdue) and main is not None:
-            # One more, for whatever that thread waits in; a third is no more than a second.
-            signal.pthread_kill(main, signal.SIGTERM)
-        self.stop()
 
     def _interrupt(self, connection: Connection) -> NoReturn:
         # The conversation has this very thread, and may be deaf to its socket: whatever

@@ -152,7 +152,7 @@ class _LoopWatch(Watch):
         until = None if pause is None else time.monotonic() + pause
         self._calm = True
         while True:
-            ready = self._ask(pause)
+            ready = self._ready(pause)
             self._step_all(ready)
             # Who is answered and listens again changes nothing for the accept loop.
             if not (self._calm and ready):

@@ -7,14 +7,13 @@ a handler that is deaf keeps even the deadlines waiting.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from typing import Any
 
 from .base import Server
 from .descriptors import room_for_connections
 from .tending import LOOK
+from .wake import nudge
 
 __all__ = ["OneThreadServer"]
 
@@ -97,15 +96,14 @@ class OneThreadServer(Server):
         # The loop keeps the deadlines, but for this one: nothing but a signal gets
         # the main thread out of a handler that is deaf.
         life = self._life
-        main = threading.main_thread().ident
-        if not life.draining or main is None:
+        if not life.draining:
             return None
         now = time.monotonic()
         left = max(life.deadline + LOOK, self._rung + 2 * LOOK) - now
         if left > 0:
             return left
         life.overdue, self._rung = True, now
-        signal.pthread_kill(main, signal.SIGTERM)
+        nudge()
         return 2 * LOOK
 
     def _on_signal(self, number: int, frame: Any) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from .lazy import lazy
 from .life import Alarm, Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
 from .settings import with_settings
-from .wake import RELOAD, STOP
+from .wake import RELOAD, STOP, nudge
 from .watch import Watch
 
 __all__ = ["LOOK", "LOOKS", "Tending"]
@@ -38,9 +37,6 @@ PATIENCE = 0.5
 LOOKS = 8
 # So many alarms of nobody may lie in the heap besides.
 SPARE = 64
-
-# The signals that run() ends by, as the wake-up descriptor brings them.
-_ENDING = {signal.SIGINT, signal.SIGTERM}
 
 # A mix-in has no base; the type checker may know what it will be mixed into.
 if TYPE_CHECKING:
@@ -91,8 +87,6 @@ class Tending(_Base):
 
     def _hear(self, said: bytes) -> None:
         """What came by the wake-up descriptor; may be extended."""
-        # Python handles two that are the same as one, if they wait for it together.
-        self._life.signals_heard += len(_ENDING.intersection(said))
         if STOP in said:
             self._stop()
         if RELOAD in said:
@@ -328,11 +322,10 @@ class Tending(_Base):
     def _carry(self, connection: Connection, order: int) -> None:
         """Make a conversation notice its order. Called with the lock held."""
         obey(connection, order)
-        main = threading.main_thread().ident
-        if order == CUT and connection.thread == main and self._life.runs and main:
+        if order == CUT and self._life.runs and connection.thread == threading.main_thread().ident:
             # It may be deaf to its socket, and only a signal reaches the main thread.
             self._life.overdue = True
-            signal.pthread_kill(main, signal.SIGTERM)
+            nudge()
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

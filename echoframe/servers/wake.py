@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import ClassVar
 
-__all__ = ["RELOAD", "STOP", "WAKE", "Wake"]
+__all__ = ["NUDGE", "RELOAD", "STOP", "WAKE", "Wake", "nudge"]
 
 WAKE = b"."
 # From a forked child, whose stop() means its parent.
@@ -15,12 +14,13 @@ STOP = b"s"
 # What can be read anew (certificates, say) is to be read anew.
 RELOAD = b"r"
 
+# Gets the main thread out of whatever it waits in, and means nothing by itself. Where
+# nobody takes it, it is ignored.
+NUDGE = signal.SIGURG
+
 
 class Wake:
     """A pipe; set() from anywhere, also from forked children."""
-
-    # The one that signals write to, or wrote to before this process was forked.
-    _hears: ClassVar[int] = -1
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -34,33 +34,6 @@ class Wake:
     def written_to(self) -> int:
         """The descriptor for signal.set_wakeup_fd()."""
         return self._write
-
-    def hear_signals(self) -> int | None:
-        """Be woken by signals, if this is the main thread; gives what leave_signals() is to get.
-
-        Python handles them in that thread, and one that comes just before it begins to wait
-        does not wake it. (The stdlib's loop looks up twice a second all the same.)
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return None
-        try:
-            before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        except BaseException:
-            # Ctrl-C, as soon as it was done.
-            signal.set_wakeup_fd(Wake._hears)
-            raise
-        if before not in (-1, self._write, Wake._hears):
-            # The program's own, which tells whom it likes.
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-            return None
-        Wake._hears = self._write
-        return before
-
-    def leave_signals(self, before: int | None) -> None:
-        """Behind hear_signals(): leave them to whoever was woken before."""
-        if before is not None:
-            Wake._hears = before
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
 
     def set(self, what: bytes = WAKE) -> None:
         """Wake the reader. Never blocks; harmless after close()."""
@@ -82,12 +55,6 @@ class Wake:
         self.close()
 
     def close(self) -> None:
-        if (
-            self._write == Wake._hears >= 0
-            and threading.current_thread() is threading.main_thread()
-        ):
-            # Ctrl-C has come while they were being left.
-            self.leave_signals(-1)
         read, write = self._read, self._write
         # First the numbers, then the descriptors: a late set() must not write to
         # whatever gets the number next.
@@ -95,3 +62,10 @@ class Wake:
         if read >= 0:
             os.close(read)
             os.close(write)
+
+
+def nudge() -> None:
+    """Have the main thread handle the signals that have come, if it takes this one."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, NUDGE)

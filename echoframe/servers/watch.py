@@ -21,6 +21,11 @@ WRITABLE = 4
 # For a one_shot_poller(): epoll's bit for "say so once, until I ask again".
 ONCE = 1 << 30
 
+# Whoever waits looks up once after this (seconds). Python handles signals in the main thread,
+# between two calls: one that comes just before that thread begins to wait does not wake it.
+# (The stdlib's loops look up as often for ever.)
+SHORTLY = 0.5
+
 
 class Poller(Protocol):
     def register(self, number: int, events: int, /) -> object: ...
@@ -79,13 +84,18 @@ class Watch:
         Gives False when nobody came.
         """
         calls = self.calls
-        ready = self._ask(pause)
+        ready = self._ready(pause)
         for number, _ in ready:
             # One call may end what another one was for.
             call = calls.get(number)
             if call is not None:
                 call()
         return bool(ready)
+
+    def _ready(self, pause: float | None) -> list[tuple[int, int]]:
+        if pause is not None and pause <= SHORTLY:
+            return self._ask(pause)
+        return self._ask(SHORTLY) or self._ask(None if pause is None else pause - SHORTLY)
 
 
 class _Selector:

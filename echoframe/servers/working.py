@@ -16,7 +16,7 @@ from .hosting import own_loop
 from .life import Connection, Report
 from .lifecycle import UNSAID, Lifecycle, SecondSignal
 from .settings import SETTINGS
-from .wake import STOP
+from .wake import NUDGE, STOP
 
 __all__ = ["SHUTDOWN", "Working"]
 
@@ -30,7 +30,7 @@ class Working(Lifecycle):
     max_requests: int = SETTINGS["max_requests"].default
     max_requests_jitter: int = SETTINGS["max_requests_jitter"].default
 
-    _signals = OURS
+    _signals = (*OURS, NUDGE)
 
     # Set in workers.
     _post: Post | None = None
@@ -48,7 +48,7 @@ class Working(Lifecycle):
         vars(self).pop("_life")
         life = self._life
         life.runs = True
-        for number in self._signals:
+        for number in self._taken():
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(life.wake.written_to, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, post.blocked)
@@ -87,19 +87,13 @@ class Working(Lifecycle):
             signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._post is None:
+        if self._post is None or number == NUDGE:
             super()._on_signal(number, frame)
         elif number == signal.SIGTERM:
             self._obey(self._post, frame)
         # The others do nothing in a worker: a terminal sends them to everybody, and
         # only the supervisor decides. (A handler and not SIG_IGN, which programs that
         # are started here would inherit.)
-
-    def _answer_signals(self) -> None:
-        if self._post is None:
-            super()._answer_signals()
-        elif self._post.order != self._post.obeyed:
-            self._obey(self._post, None)
 
     def _obey(self, post: Post, frame: object) -> None:
         life, order, deadline = self._life, post.order, post.deadline

@@ -31,6 +31,7 @@ from echoframe.servers import (
     SingleServer,
     ThreadingMixIn,
     ThreadServer,
+    watch,
 )
 from echoframe.servers.base import Server as BaseServer
 from echoframe.servers.tending import LOOK
@@ -79,6 +80,10 @@ class Known(BaseServer):
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         Known.here = self
         super().serve_forever(poll_interval)
+
+
+def _is_readable(number: int) -> bool:
+    return bool(select.select([number], [], [], 0)[0])
 
 
 def name_of(peer: socket.socket) -> str:
@@ -181,12 +186,13 @@ def test_a_signal_handler_may_stop_it(model: str) -> None:
         assert child.wait() == 0
 
 
+# asyncio's loop waits as it always does.
 @pytest.mark.parametrize("method", ["serve_forever", "handle_request"])
-@every_model
-def test_a_signal_that_interrupts_nothing_wakes_a_loop_in_the_main_thread(
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "aio"])
+def test_a_signal_that_interrupts_nothing_is_heard_a_little_later_by_who_waits(
     model: str, method: str, gate: Gate
 ) -> None:
-    # As one does that comes just before that thread begins to wait.
+    # As one does that comes just before the main thread begins to wait.
     def work(told: Notes) -> None:
         def signalled() -> None:
             assert gate.wait()
@@ -196,45 +202,45 @@ def test_a_signal_that_interrupts_nothing_wakes_a_loop_in_the_main_thread(
                 eventually(lambda: server._crew.is_complete)  # type: ignore[attr-defined]
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
+        watch.SHORTLY = 0.05
         signal.signal(signal.SIGINT, signal.default_int_handler)
         server = MODELS[model]("tcp://127.0.0.1:0", echo)
         threading.Thread(target=signalled).start()
         told.write("ready")
         with pytest.raises(KeyboardInterrupt), server:
             getattr(server, method)()
-        told.write(signal.set_wakeup_fd(-1))
+        told.write("interrupted")
 
     with forked(work) as child:
         assert child.notes.next() == "ready"
         gate.open()
-        assert child.notes.next() == "-1"
+        assert child.notes.next() == "interrupted"
         assert child.wait() == 0
 
 
 @every_model
-def test_who_is_told_of_signals_already_stays_it(model: str) -> None:
-    def work(told: Notes) -> None:
-        read, write = os.pipe()
-        os.set_blocking(write, False)
-        signal.signal(signal.SIGUSR1, lambda *_: None)
-        signal.set_wakeup_fd(write)
-        with MODELS[model]("tcp://127.0.0.1:0", echo) as server:
+def test_the_signals_of_a_child_are_not_the_servers(model: str) -> None:
+    # What a handler forks writes into the same wake-up descriptor.
+    def fork(message: bytes) -> bytes:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.waitpid(pid, 0)
+        eventually(lambda: not _is_readable(Known.here._life.wake.fileno()), "a look at it")
+        return message
 
-            def listen() -> None:
-                told.write(*os.read(read, 9))
-                server.stop()
-
-            threading.Thread(target=listen).start()
-            told.write("ready")
-            server.serve_forever()
-        told.write(signal.set_wakeup_fd(-1) == write)
-
-    with forked(work) as child:
-        assert child.notes.next() == "ready"
-        os.kill(child.pid, signal.SIGUSR1)
-        assert child.notes.next() == f"{signal.SIGUSR1:d}"
-        assert child.notes.next() == "True"
-        assert child.wait() == 0
+    with (
+        served(own(model, Known), fork, alone=True) as up,
+        raw_connection(up) as peer,
+        raw_connection(up) as another,
+    ):
+        for _ in range(2):
+            assert ask(peer, b"hello") == b"hello"
+        if MODELS[model].at_once != "1":
+            assert ask(another, b"hello") == b"hello"
+    assert up.report is not None
+    assert up.report.cut == 0
 
 
 @every_model
@@ -673,37 +679,41 @@ def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
         assert child.wait() == 0
 
 
-@pytest.mark.parametrize("when", ["reading", "deaf", "draining"])
+@pytest.mark.parametrize("when", ["idle", "reading", "deaf", "draining"])
 @pytest.mark.parametrize("model", ["single", "loop", "aio"])
-def test_a_second_signal_that_interrupts_nothing_cuts_all_the_same(
+def test_signals_that_interrupt_nothing_mean_the_same(
     model: str, when: str, notes: Notes, gate: Gate, log: Log
 ) -> None:
-    # Another thread gets it from the kernel, and the main thread, whose matter it is, is woken
-    # from nothing: as when it comes just before that thread begins to wait.
-    last = {"reading": None, "deaf": b"hello", "draining": b"half and half"}[when]
+    # Another thread gets them from the kernel, and the main thread, whose matter they are, is
+    # woken from nothing: as when they come just before that thread begins to wait.
+    said = b"hello\n" if when == "idle" else b"hello\nhalf"
+    deaf_to = {"deaf": b"hello", "draining": b"half and half"}.get(when)
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if when == "idle":
+        signals.remove(signal.SIGINT)
+    elif when == "draining":
+        signals.remove(signal.SIGTERM)
 
     def work(told: Notes) -> None:
         def signalled() -> None:
-            me = threading.get_ident()
             eventually(lambda: bool(server._life.runs))
             assert gate.wait()
-            if when != "draining":
-                signal.pthread_kill(me, signal.SIGTERM)
-            signal.pthread_kill(me, signal.SIGINT)
+            for number in signals:
+                signal.pthread_kill(threading.get_ident(), number)
 
         def wait(message: bytes) -> bytes:
             notes.write("begun")
-            if message == last:
+            if message == deaf_to:
                 threading.Event().wait()
             return message
 
         server = MODELS[model]("tcp://127.0.0.1:0", wait, drain_timeout=600, linger_timeout=0)
         threading.Thread(target=signalled).start()
         told.write(str(server.address))
-        told.write(server.run().cut)
+        told.write(server.run().cut, bool(server.cut_by))
 
     with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
-        peer.sendall(b"hello\nhalf")
+        peer.sendall(said)
         assert notes.next() == "begun"
         if when == "draining":
             assert read_line(peer) == b"hello\n"
@@ -712,7 +722,7 @@ def test_a_second_signal_that_interrupts_nothing_cuts_all_the_same(
             peer.sendall(b" and half\n")
             assert notes.next() == "begun"
         gate.open()
-        assert child.notes.next() == "1"
+        assert child.notes.next() == ("0 False" if when == "idle" else "1 True")
         assert child.wait() == 0
 
 

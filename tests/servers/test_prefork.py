@@ -608,8 +608,8 @@ def test_a_signal_to_the_whole_group_is_a_drain(inner: str, notes: Notes, gate: 
 def test_a_signal_that_is_not_for_a_worker_is_nothing_to_it(inner: str, notes: Notes) -> None:
     # Also where somebody else than its main thread hears of it.
     class Telling(PreforkServer):
-        def _answer_signals(self) -> None:
-            super()._answer_signals()
+        def _hear_of_signals(self) -> None:
+            super()._hear_of_signals()
             notes.write("heard")
 
     with served(Telling, who, workers=1, inner=inner) as up, raw_connection(up) as peer:

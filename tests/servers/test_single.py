@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 
@@ -92,15 +91,3 @@ def test_all_handlers_run_in_the_serving_thread() -> None:
             with raw_connection(up) as peer:
                 assert ask(peer, b"hello") == b"hello"
     assert names == ["running", "running"]
-
-
-def test_a_signal_that_came_just_before_the_wait_is_heard_all_the_same() -> None:
-    with served(SingleServer, echo) as up, raw_connection(up) as peer:
-        assert up.server is not None
-        assert ask(peer, b"one") == b"one"
-        # What the kernel's half of a signal leaves behind, when Python's half does not
-        # run, since the thread that would run it has just begun to wait for its peer.
-        up.server._life.runs = True
-        up.server._life.wake.set(bytes([signal.SIGTERM]))
-        assert read_to_end(peer) == b""
-        up.server._life.runs = False
