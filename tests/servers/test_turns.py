@@ -435,6 +435,7 @@ def test_idle_ones_make_room_when_all_threads_are_held() -> None:
     with serving(site(handler=Patient, drain_quiet=0.001)) as server, many(server, 2) as idle:
         for peer in idle:
             assert exchange(peer) == b"/"
+            eventually(lambda: all(_turns(one).waits for one in server._life.open.values()))
         with connected(server) as peer:
             assert exchange(peer, b"/next") == b"/next"
             # The one that had waited longest.
