@@ -15,6 +15,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -31,16 +32,17 @@ from ..transports.certificates import ServerTls, server_context
 from ..transports.tls import TlsFacts, facts_of, is_of_tls
 from .apart import is_all_ours
 from .conversation import Conversation, StraightConversation
+from .crew import OURS
 from .datagrams import answer_datagram
 from .handover import Handover
 from .kernel import has_gone, somaxconn
 from .lazy import lazy
-from .life import Connection, Report
+from .life import OVERHEARS, Connection, Report
 from .lifecycle import Lifecycle
 from .privileges import explained
 from .settings import SETTINGS, check_settings, read_settings
 from .steps import Goodbye
-from .wake import NUDGE, nudge
+from .wake import NUDGE
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -319,6 +321,9 @@ class Server(Lifecycle, socketserver.TCPServer):
     def _taken(self) -> tuple[int, ...]:
         # Without certificates a SIGHUP is what it is to every program.
         more = {signal.SIGHUP} if self._context is not None else set()
+        if self.only_while_serving and signal.getsignal(NUDGE) in (signal.SIG_DFL, signal.SIG_IGN):
+            # Not from a program that has a use for it.
+            more.add(NUDGE)
         return tuple(more.union(super()._taken()))
 
     def reload(self) -> bool:
@@ -363,11 +368,16 @@ class Server(Lifecycle, socketserver.TCPServer):
         return {self._life.wake.fileno(): self._hear_of_signals}
 
     def _hear_of_signals(self) -> None:
-        said = self._life.wake.clear()
+        life = self._life
+        said = life.wake.clear()
         self._hear(said)
-        if self._life.runs and set(self._taken()).intersection(said) - {NUDGE}:
-            # From here nobody can tell whether it has been handled meanwhile.
-            nudge()
+        come = sum(number in OURS for number in said)
+        life.heard += come
+        # Python makes one of two that are the same, and children write here too: then it is a
+        # nudge too many.
+        if life.runs and come and life.heard > life.handled:
+            life.missed = life.missed or time.monotonic() - OVERHEARS
+            self._nudge()
 
     def _adopt(self) -> None:
         super()._adopt()

@@ -164,6 +164,11 @@ class Life:
     # In run(): the signal handlers are ours. The first signal that came.
     runs = False
     signalled = 0
+    # How many signals were handled, and how many the wake-up descriptor has told of; and when
+    # one came that may have been missed.
+    handled = 0
+    heard = 0
+    missed = 0.0
     # The connection for which this process was forked, if it was.
     forked: Connection | None = None
     # How the close() went.

@@ -68,7 +68,7 @@ class Lifecycle(Hosting):
     cut_by: int = 0
 
     # Those that run() takes.
-    _signals: ClassVar[tuple[int, ...]] = (signal.SIGINT, signal.SIGTERM, NUDGE)
+    _signals: ClassVar[tuple[int, ...]] = (signal.SIGINT, signal.SIGTERM)
 
     # ------------------------------------------------------------ for callers
 
@@ -192,8 +192,9 @@ class Lifecycle(Hosting):
     def run(self) -> Report:
         """serve_forever() until SIGINT or SIGTERM, then close().
 
-        The first signal stops and drains, a second one cuts. It also takes SIGURG, with
-        which it wakes the main thread when that may have missed one of them.
+        The first signal stops and drains, a second one cuts. Where conversations run in
+        the main thread it takes SIGURG too, unless the program has, to get that thread
+        out of a call in which it has missed one of them.
 
         Errors: RuntimeError outside the main thread, where Python handles no signals.
         """
@@ -400,8 +401,13 @@ class Lifecycle(Hosting):
 
     def _on_signal(self, number: int, frame: object) -> None:
         life = self._life
-        if number == NUDGE and not life.overdue:
-            return
+        if number == NUDGE:
+            # All others that had come were handled before this one.
+            life.missed = 0.0
+            if not life.overdue:
+                return
+        else:
+            life.handled += 1
         if number == signal.SIGHUP:
             # Not here: whatever this has interrupted may hold what a log needs.
             life.wake.set(RELOAD)
@@ -409,6 +415,9 @@ class Lifecycle(Hosting):
         if not life.signalled and not life.overdue:
             life.signalled = number
             self._stop()
+            if life.missed and not life.cutting:
+                # Whatever kept this thread, the time that a drain has began with the signal.
+                life.deadline = min(life.deadline, life.missed + self.drain_timeout)
             return
         life.cutting = True
         if not life.overdue:

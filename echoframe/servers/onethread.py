@@ -13,7 +13,6 @@ from typing import Any
 from .base import Server
 from .descriptors import room_for_connections
 from .tending import LOOK
-from .wake import nudge
 
 __all__ = ["OneThreadServer"]
 
@@ -103,7 +102,7 @@ class OneThreadServer(Server):
         if left > 0:
             return left
         life.overdue, self._rung = True, now
-        nudge()
+        self._nudge()
         return 2 * LOOK
 
     def _on_signal(self, number: int, frame: Any) -> None:

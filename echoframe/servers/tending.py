@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from .lazy import lazy
 from .life import Alarm, Connection, Life, obey
 from .rows import CUT, DRAIN, FINISH, LINGERING, ORDER, RECEIVED, SENT, SETTLED, TIMEOUT, UNFINISHED
 from .settings import with_settings
-from .wake import RELOAD, STOP, nudge
+from .wake import NUDGE, RELOAD, STOP
 from .watch import Watch
 
 __all__ = ["LOOK", "LOOKS", "Tending"]
@@ -83,7 +84,10 @@ class Tending(_Base):
         return self.max_connections
 
     def _woken(self) -> None:
-        self._hear(self._life.wake.clear())
+        life = self._life
+        self._hear(life.wake.clear())
+        # Who polls has handled what has come.
+        life.heard = life.handled
 
     def _hear(self, said: bytes) -> None:
         """What came by the wake-up descriptor; may be extended."""
@@ -325,7 +329,17 @@ class Tending(_Base):
         if order == CUT and self._life.runs and connection.thread == threading.main_thread().ident:
             # It may be deaf to its socket, and only a signal reaches the main thread.
             self._life.overdue = True
-            nudge()
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """Have the main thread handle the signals that have come, and leave what is overdue."""
+        main, taken = threading.main_thread().ident, signal.getsignal(NUDGE) == self._on_signal
+        if main is not None and (taken or self._life.overdue):
+            # Of a program that has taken it only the rude one is left.
+            signal.pthread_kill(main, NUDGE if taken else signal.SIGTERM)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        raise NotImplementedError
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 
-__all__ = ["NUDGE", "RELOAD", "STOP", "WAKE", "Wake", "nudge"]
+__all__ = ["NUDGE", "RELOAD", "STOP", "WAKE", "Wake"]
 
 WAKE = b"."
 # From a forked child, whose stop() means its parent.
@@ -14,8 +13,7 @@ STOP = b"s"
 # What can be read anew (certificates, say) is to be read anew.
 RELOAD = b"r"
 
-# Gets the main thread out of whatever it waits in, and means nothing by itself. Where
-# nobody takes it, it is ignored.
+# Gets the main thread out of whatever it waits in, and means nothing by itself.
 NUDGE = signal.SIGURG
 
 
@@ -62,10 +60,3 @@ class Wake:
         if read >= 0:
             os.close(read)
             os.close(write)
-
-
-def nudge() -> None:
-    """Have the main thread handle the signals that have come, if it takes this one."""
-    main = threading.main_thread().ident
-    if main is not None:
-        signal.pthread_kill(main, NUDGE)

@@ -21,10 +21,11 @@ WRITABLE = 4
 # For a one_shot_poller(): epoll's bit for "say so once, until I ask again".
 ONCE = 1 << 30
 
-# Whoever waits looks up once after this (seconds). Python handles signals in the main thread,
-# between two calls: one that comes just before that thread begins to wait does not wake it.
-# (The stdlib's loops look up as often for ever.)
-SHORTLY = 0.5
+# Who waits for longer than this looks up once before (seconds). Python handles signals in
+# the main thread, between two calls: one that comes just before that thread begins to wait
+# does not wake it. (The stdlib's loops look up twice a second for ever.)
+LONG = 5.0
+SHORTLY = 0.43
 
 
 class Poller(Protocol):
@@ -93,7 +94,7 @@ class Watch:
         return bool(ready)
 
     def _ready(self, pause: float | None) -> list[tuple[int, int]]:
-        if pause is not None and pause <= SHORTLY:
+        if pause is not None and pause <= LONG:
             return self._ask(pause)
         return self._ask(SHORTLY) or self._ask(None if pause is None else pause - SHORTLY)
 

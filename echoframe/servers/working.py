@@ -30,7 +30,7 @@ class Working(Lifecycle):
     max_requests: int = SETTINGS["max_requests"].default
     max_requests_jitter: int = SETTINGS["max_requests_jitter"].default
 
-    _signals = (*OURS, NUDGE)
+    _signals = OURS
 
     # Set in workers.
     _post: Post | None = None
@@ -89,7 +89,9 @@ class Working(Lifecycle):
     def _on_signal(self, number: int, frame: object) -> None:
         if self._post is None or number == NUDGE:
             super()._on_signal(number, frame)
-        elif number == signal.SIGTERM:
+            return
+        self._life.handled += 1
+        if number == signal.SIGTERM:
             self._obey(self._post, frame)
         # The others do nothing in a worker: a terminal sends them to everybody, and
         # only the supervisor decides. (A handler and not SIG_IGN, which programs that

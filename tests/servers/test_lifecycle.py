@@ -62,6 +62,7 @@ from ..helpers import (
 
 every_model = pytest.mark.parametrize("model", MODELS)
 at_once = pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].at_once != "1"])
+talk_in_the_main_thread = pytest.mark.parametrize("model", ["single", "loop", "aio"])
 in_this_process = pytest.mark.parametrize(
     "model", [name for name in MODELS if not MODELS[name].forks]
 )
@@ -226,7 +227,7 @@ def test_the_signals_of_a_child_are_not_the_servers(model: str) -> None:
 
     def has_heard(looks: int) -> bool:
         server: Any = Known.here
-        if model in ("single", "loop", "aio"):
+        if MODELS[model].only_while_serving:
             # The thread that polls is this one, and another one tells it.
             return bool(server.looks > looks)
         return not select.select([server._life.wake.fileno()], [], [], 0)[0]
@@ -663,7 +664,7 @@ def test_a_deaf_handler_does_not_hold_up_the_end(
         assert child.wait() == 0
 
 
-@pytest.mark.parametrize("model", ["single", "loop", "aio"])
+@talk_in_the_main_thread
 def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
     model: str, notes: Notes, gate: Gate
 ) -> None:
@@ -693,7 +694,7 @@ def test_a_signal_that_interrupts_nothing_is_heard_all_the_same(
 
 
 @pytest.mark.parametrize("when", ["idle", "reading", "deaf", "draining"])
-@pytest.mark.parametrize("model", ["single", "loop", "aio"])
+@talk_in_the_main_thread
 def test_signals_that_interrupt_nothing_mean_the_same(
     model: str, when: str, notes: Notes, gate: Gate, log: Log
 ) -> None:
@@ -737,6 +738,105 @@ def test_signals_that_interrupt_nothing_mean_the_same(
         gate.open()
         assert child.notes.next() == ("0 False" if when == "idle" else "1 True")
         assert child.wait() == 0
+
+
+@talk_in_the_main_thread
+def test_who_has_handled_a_signal_is_not_interrupted_again(model: str, notes: Notes) -> None:
+    # By what is for those who may have missed it: not every call goes on behind that.
+    class Telling(Known):
+        def _hear_of_signals(self) -> None:
+            super()._hear_of_signals()
+            notes.write("heard")
+
+        def _nudge(self) -> None:
+            notes.write("nudged")
+            super()._nudge()
+
+    def work(message: bytes) -> bytes:
+        notes.write("begun")
+        eventually(lambda: Known.here._life.draining)
+        assert notes.next() == "heard"
+        return message
+
+    with served(own(model, Telling), work, alone=True) as up, raw_connection(up) as peer:
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+        up.stop()
+        assert read_to_end(peer) == b"hello\n"
+    assert "nudged" not in notes.so_far()
+
+
+@talk_in_the_main_thread
+def test_the_time_of_a_drain_begins_with_the_signal(model: str, notes: Notes, gate: Gate) -> None:
+    # And not when the main thread comes out of whatever it cannot be got out of.
+    def work(told: Notes) -> None:
+        def signalled() -> None:
+            assert notes.next() == "begun"
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            missed = eventually(lambda: server._life.missed)
+            gate.open()
+            eventually(lambda: server._life.draining)
+            eventually(lambda: server._life.deadline == missed + 600)
+            told.write("in time")
+
+        def wait(message: bytes) -> bytes:
+            if message == b"hello":
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGURG,))
+                notes.write("begun")
+                os.read(gate._read, 1)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGURG,))
+            return message
+
+        server = MODELS[model]("tcp://127.0.0.1:0", wait, drain_timeout=600)
+        threading.Thread(target=signalled).start()
+        told.write(str(server.address))
+        server.run()
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        peer.sendall(b"hello\nhalf")
+        assert child.notes.next() == "in time"
+        peer.sendall(b"\n")
+        assert read_to_end(peer) == b"hello\nhalf\n"
+        assert child.wait() == 0
+
+
+@every_model
+def test_a_use_that_a_program_has_for_our_own_signal_is_left_to_it(model: str) -> None:
+    def work(told: Notes) -> None:
+        def urgent(*_: object) -> None:
+            told.write("urgent")
+
+        signal.signal(signal.SIGURG, urgent)
+        server = MODELS[model]("tcp://127.0.0.1:0", echo)
+        told.write(str(server.address))
+        server.run()
+        told.write(signal.getsignal(signal.SIGURG) is urgent)
+
+    with forked(work) as child, raw_connection(Place(child.notes.next())) as peer:
+        assert ask(peer, b"hello") == b"hello"
+        os.kill(child.pid, signal.SIGURG)
+        assert child.notes.next() == "urgent"
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.notes.next() == "True"
+        assert child.wait() == 0
+
+
+@talk_in_the_main_thread
+def test_a_handler_that_takes_our_own_signal_is_cut_all_the_same(model: str, notes: Notes) -> None:
+    def deaf(message: bytes) -> bytes:
+        signal.signal(signal.SIGURG, lambda *_: None)
+        notes.write("begun")
+        threading.Event().wait()
+        return message
+
+    with (
+        served(MODELS[model], deaf, alone=True, drain_timeout=0.05, linger_timeout=0) as up,
+        raw_connection(up) as peer,
+    ):
+        peer.sendall(b"hello\n")
+        assert notes.next() == "begun"
+    assert up.report is not None
+    assert up.report.cut == 1
 
 
 @pytest.mark.parametrize("model", ["loop", "aio"])
