@@ -375,7 +375,8 @@ class Server(Lifecycle, socketserver.TCPServer):
         life.heard += come
         # Python makes one of two that are the same, and children write here too: then it is a
         # nudge too many.
-        if life.runs and come and life.heard > life.handled:
+        if life.runs and come and life.heard > life.handled and self._takes_nudges():
+            # Before it: whoever takes that forgets this.
             life.missed = life.missed or time.monotonic() - OVERHEARS
             self._nudge()
 

@@ -333,10 +333,13 @@ class Tending(_Base):
 
     def _nudge(self) -> None:
         """Have the main thread handle the signals that have come, and leave what is overdue."""
-        main, taken = threading.main_thread().ident, signal.getsignal(NUDGE) == self._on_signal
-        if main is not None and (taken or self._life.overdue):
-            # Of a program that has taken it only the rude one is left.
-            signal.pthread_kill(main, NUDGE if taken else signal.SIGTERM)
+        main = threading.main_thread().ident
+        if main is not None:
+            # Where the program has taken it, only the rude one is left.
+            signal.pthread_kill(main, NUDGE if self._takes_nudges() else signal.SIGTERM)
+
+    def _takes_nudges(self) -> bool:
+        return signal.getsignal(NUDGE) == self._on_signal
 
     def _on_signal(self, number: int, frame: Any) -> None:
         raise NotImplementedError
