@@ -375,10 +375,15 @@ class Server(Lifecycle, socketserver.TCPServer):
         life.heard += come
         # Python makes one of two that are the same, and children write here too: then it is a
         # nudge too many.
-        if life.runs and come and life.heard > life.handled and self._takes_nudges():
+        if not (life.runs and come and life.heard > life.handled):
+            return
+        if self._takes_nudges():
             # Before it: whoever takes that forgets this.
             life.missed = life.missed or time.monotonic() - OVERHEARS
             self._nudge()
+        else:
+            # What the first of them means, at least.
+            self.stop()
 
     def _adopt(self) -> None:
         super()._adopt()

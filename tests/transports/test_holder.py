@@ -84,11 +84,13 @@ def test_who_has_the_port_of_another_address_or_protocol_is_not_named() -> None:
 
 
 def test_a_connection_that_has_the_port_is_named_too() -> None:
+    # On 127.0.0.1 a connection of somebody else's may have the same number for its end.
+    own = "127.84.13.5"
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname()) as client,
+        socket.create_connection(listener.getsockname(), source_address=(own, 0)) as client,
     ):
-        assert refusal(f"127.0.0.1:{client.getsockname()[1]}").endswith(
+        assert refusal(f"{own}:{client.getsockname()[1]}").endswith(
             "is in use by this very process; choose another one"
         )
 
